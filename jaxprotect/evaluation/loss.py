@@ -1,0 +1,72 @@
+"""Nats per sentence: the loss of scored tokens, without ever holding a batch of logits."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.transformer import Params, hidden_states, unembed
+
+LOGITS_AT_ONCE = 2**25
+"""Most logits held at a time (128 MiB in float32); rows are scored in chunks of this size."""
+
+
+def _chunk_rows(rows: int, vocab_size: int) -> int:
+    return max(1, min(rows, LOGITS_AT_ONCE // vocab_size))
+
+
+def token_nats(
+    params: Params, tokens: Int[Array, "B T"], config: ModelConfig
+) -> Float[Array, "B T-1"]:
+    """-ln p(tokens[t] | tokens[:t]) for t = 1 .. T-1.
+
+    The logits of a chunk of rows are made, reduced to one number each and dropped; the backward
+    pass makes them again.
+
+    Args:
+        params: parameter tree.
+        tokens: [B, T] token ids, start token first, padded on the right.
+        config: the architecture.
+
+    Returns:
+        [B, T - 1] float32 nats, padding included (mask it).
+    """
+    batch, length = tokens.shape
+    hidden_RxD = hidden_states(params, tokens[:, :-1], config).reshape(-1, config.width)
+    targets_R = tokens[:, 1:].reshape(-1)
+    rows = targets_R.shape[0]
+    chunk = _chunk_rows(rows, config.vocab_size)
+
+    @jax.checkpoint
+    def chunk_nats(hidden_CxD: Array, targets_C: Array) -> Array:
+        logits_CxV = unembed(params, hidden_CxD, config).astype(jnp.float32)
+        chosen_C = jnp.take_along_axis(logits_CxV, targets_C[:, None], axis=-1)[:, 0]
+        return jax.nn.logsumexp(logits_CxV, axis=-1) - chosen_C
+
+    if rows == chunk:
+        nats_R = chunk_nats(hidden_RxD, targets_R)
+    else:
+        padding = -rows % chunk
+        hidden_NxCxD = jnp.pad(hidden_RxD, ((0, padding), (0, 0))).reshape(-1, chunk, config.width)
+        targets_NxC = jnp.pad(targets_R, (0, padding)).reshape(-1, chunk)
+        nats_NxC = jax.lax.map(lambda args: chunk_nats(*args), (hidden_NxCxD, targets_NxC))
+        nats_R = nats_NxC.reshape(-1)[:rows]
+    return nats_R.reshape(batch, length - 1)
+
+
+def sentence_nats(
+    params: Params, tokens: Int[Array, "B T"], scored: Bool[Array, "B T"], config: ModelConfig
+) -> Float[Array, "B"]:
+    """Sum of -ln p over each row's scored tokens.
+
+    Args:
+        params: parameter tree.
+        tokens: [B, T] token ids, padded on the right.
+        scored: [B, T] True where the token's own probability counts; column 0 never can.
+        config: the architecture.
+
+    Returns:
+        [B] nats, summed and not averaged, in float32.
+    """
+    nats_BxT = token_nats(params, tokens, config)
+    return jnp.sum(jnp.where(scored[:, 1:], nats_BxT, 0.0), axis=-1)

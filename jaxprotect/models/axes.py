@@ -1,0 +1,105 @@
+"""What each axis of each parameter means, named once for quantizers, masks and meshes."""
+
+from typing import Literal, get_args
+
+Component = Literal["attention", "mlp", "token_embedding", "position_embedding", "norms", "head"]
+COMPONENTS: tuple[Component, ...] = get_args(Component)
+
+_SEPARATE = ("q", "k", "v")
+_BLOCK_NORMS = ("norm_attention", "norm_mlp")
+
+AXES: dict[str, tuple[str, ...]] = (
+    {
+        "embed/tokens": ("vocab", "embed"),
+        "embed/positions": ("position", "embed"),
+        "embed/norm/scale": ("embed",),
+        "embed/norm/bias": ("embed",),
+        "blocks/attention/qkv/kernel": ("layer", "embed", "qkv", "heads", "head_dim"),
+        "blocks/attention/qkv/bias": ("layer", "qkv", "heads", "head_dim"),
+        "blocks/attention/out/kernel": ("layer", "heads", "head_dim", "embed"),
+        "blocks/attention/out/bias": ("layer", "embed"),
+        "blocks/mlp/up/kernel": ("layer", "embed", "mlp"),
+        "blocks/mlp/up/bias": ("layer", "mlp"),
+        "blocks/mlp/down/kernel": ("layer", "mlp", "embed"),
+        "blocks/mlp/down/bias": ("layer", "embed"),
+        "norm/scale": ("embed",),
+        "norm/bias": ("embed",),
+        "head/kernel": ("embed", "vocab"),
+    }
+    | {f"blocks/attention/{n}/kernel": ("layer", "embed", "heads", "head_dim") for n in _SEPARATE}
+    | {f"blocks/attention/{n}/bias": ("layer", "heads", "head_dim") for n in _SEPARATE}
+    | {f"blocks/{n}/{leaf}": ("layer", "embed") for n in _BLOCK_NORMS for leaf in ("scale", "bias")}
+)
+"""Leaf path -> the name of each of its axes."""
+
+_CONTRACTED: dict[str, tuple[str, ...]] = {
+    "blocks/attention/out/kernel": ("heads", "head_dim"),
+    "blocks/mlp/down/kernel": ("mlp",),
+}
+
+
+def contracted_axes(path: str) -> tuple[int, ...]:
+    """The axes of a matrix that its product sums over: the inputs; the rest are outputs.
+
+    A row of an embedding is an output: a channel of the tied head, or one position.
+
+    Args:
+        path: leaf path, a key of `AXES`.
+
+    Returns:
+        Axis indices in order; empty for norms and biases.
+
+    >>> contracted_axes("blocks/attention/out/kernel")
+    (1, 2)
+    """
+    if not is_matrix(path):
+        return ()
+    names = _CONTRACTED.get(path, ("embed",))
+    return tuple(i for i, name in enumerate(AXES[path]) if name in names)
+
+
+def layer_axis(path: str) -> int | None:
+    """The axis that stacks the blocks, or None outside them."""
+    return _index(path, "layer")
+
+
+def head_axis(path: str) -> int | None:
+    """The axis that separates attention heads, or None where there is none."""
+    return _index(path, "heads")
+
+
+def is_matrix(path: str) -> bool:
+    """Whether the leaf is a kernel or an embedding, not a norm or a bias."""
+    return path.endswith("/kernel") or path in ("embed/tokens", "embed/positions")
+
+
+def is_weight(path: str) -> bool:
+    """Whether checkpoints name the leaf `weight`: kernels, embeddings and norm scales."""
+    return not path.endswith("/bias")
+
+
+def component(path: str) -> Component:
+    """The part of the model that the leaf belongs to; biases go with their matrix.
+
+    Args:
+        path: leaf path, a key of `AXES`.
+
+    Returns:
+        One of `COMPONENTS`.
+
+    >>> component("blocks/mlp/up/bias")
+    'mlp'
+    """
+    parts = path.split("/")
+    if any(part.startswith("norm") for part in parts):
+        return "norms"
+    if parts[0] == "embed":
+        return "token_embedding" if parts[1] == "tokens" else "position_embedding"
+    if parts[0] == "head":
+        return "head"
+    return "attention" if parts[1] == "attention" else "mlp"
+
+
+def _index(path: str, name: str) -> int | None:
+    axes = AXES[path]
+    return axes.index(name) if name in axes else None

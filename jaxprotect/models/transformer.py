@@ -1,0 +1,168 @@
+"""tokens -> logits: one functional transformer for every causal family."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.layers import attention, layer_norm, mlp
+
+Params = dict
+
+
+def _block(
+    x_BxTxD: Array, block: Params, layer_index: Array, config: ModelConfig
+) -> Float[Array, "B T D"]:
+    epsilon = config.norm_epsilon
+    normed_BxTxD = layer_norm(x_BxTxD, block["norm_attention"], epsilon)
+    attended_BxTxD = attention(normed_BxTxD, block["attention"], config, layer_index)
+    if config.parallel_residual:
+        mlp_input_BxTxD = layer_norm(x_BxTxD, block["norm_mlp"], epsilon)
+        return x_BxTxD + attended_BxTxD + mlp(mlp_input_BxTxD, block["mlp"], config.activation)
+    x_BxTxD = (normed_BxTxD if config.residual_after_norm else x_BxTxD) + attended_BxTxD
+    normed_BxTxD = layer_norm(x_BxTxD, block["norm_mlp"], epsilon)
+    residual_BxTxD = normed_BxTxD if config.residual_after_norm else x_BxTxD
+    return residual_BxTxD + mlp(normed_BxTxD, block["mlp"], config.activation)
+
+
+def hidden_states(
+    params: Params, tokens: Int[Array, "B T"], config: ModelConfig
+) -> Float[Array, "B T D"]:
+    """The residual stream after the last norm, which the head reads.
+
+    Attention is causal, so tokens to the right never change what stands to the left: batches
+    are padded on the right and need no attention mask.
+
+    Args:
+        params: parameter tree, blocks stacked on a leading layer axis.
+        tokens: token ids, padded on the right with any valid id.
+        config: the architecture.
+
+    Returns:
+        Hidden states in the params' dtype.
+
+    Raises:
+        ValueError: `tokens` is longer than the learned position table.
+    """
+    length = tokens.shape[1]
+    if config.positions == "learned" and length > config.context:
+        raise ValueError(f"`tokens` has {length} positions; the model has {config.context}")
+    x_BxTxD = params["embed"]["tokens"][tokens]
+    if config.positions == "learned":
+        start = config.position_offset
+        x_BxTxD = x_BxTxD + params["embed"]["positions"][start : start + length]
+    if config.embedding_norm:
+        x_BxTxD = layer_norm(x_BxTxD, params["embed"]["norm"], config.norm_epsilon)
+
+    def step(x_BxTxD: Array, layer: tuple[Params, Array]) -> tuple[Array, None]:
+        block, index = layer
+        return _block(x_BxTxD, block, index, config), None
+
+    x_BxTxD, _ = jax.lax.scan(step, x_BxTxD, (params["blocks"], jnp.arange(config.layers)))
+    return (
+        layer_norm(x_BxTxD, params["norm"], config.norm_epsilon) if config.final_norm else x_BxTxD
+    )
+
+
+def unembed(
+    params: Params, hidden: Float[Array, "*batch D"], config: ModelConfig
+) -> Float[Array, "*batch V"]:
+    """Logits of hidden states: the tied or the separate head."""
+    if config.tied_head:
+        return jnp.einsum("...d,vd->...v", hidden, params["embed"]["tokens"])
+    return jnp.einsum("...d,dv->...v", hidden, params["head"]["kernel"])
+
+
+def forward(
+    params: Params, tokens: Int[Array, "B T"], config: ModelConfig
+) -> Float[Array, "B T V"]:
+    """Next-token logits.
+
+    Args:
+        params: parameter tree of `config`'s shapes.
+        tokens: [B, T] token ids, padded on the right.
+        config: the architecture.
+
+    Returns:
+        [B, T, V] logits; position t predicts token t + 1.
+
+    Raises:
+        ValueError: `tokens` is longer than the learned position table.
+    """
+    return unembed(params, hidden_states(params, tokens, config), config)
+
+
+def parameter_shapes(config: ModelConfig) -> Params:
+    """The parameter tree of an architecture as `jax.ShapeDtypeStruct`s (float32, no memory).
+
+    Args:
+        config: the architecture.
+
+    Returns:
+        Nested dict with the layout that `forward` reads.
+    """
+
+    def array(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, np.dtype(np.float32))
+
+    def norm(*lead: int) -> Params:
+        return {"scale": array(*lead, D), "bias": array(*lead, D)}
+
+    def dense(has_bias: bool, kernel: tuple[int, ...], bias: tuple[int, ...]) -> Params:
+        return {"kernel": array(*kernel)} | ({"bias": array(*bias)} if has_bias else {})
+
+    L, D, H, K, F = config.layers, config.width, config.heads, config.head_size, config.mlp_width
+    embed: Params = {"tokens": array(config.vocab_size, D)}
+    if config.positions == "learned":
+        embed["positions"] = array(config.context + config.position_offset, D)
+    if config.embedding_norm:
+        embed["norm"] = norm()
+    biased = config.attention_bias
+    if config.fused_qkv:
+        projections = {"qkv": dense(biased, (L, D, 3, H, K), (L, 3, H, K))}
+    else:
+        projections = {name: dense(biased, (L, D, H, K), (L, H, K)) for name in ("q", "k", "v")}
+    blocks = {
+        "attention": projections | {"out": dense(biased, (L, H, K, D), (L, D))},
+        "mlp": {
+            "up": dense(config.mlp_bias, (L, D, F), (L, F)),
+            "down": dense(config.mlp_bias, (L, F, D), (L, D)),
+        },
+        "norm_attention": norm(L),
+        "norm_mlp": norm(L),
+    }
+    params: Params = {"embed": embed, "blocks": blocks}
+    if config.final_norm:
+        params["norm"] = norm()
+    if not config.tied_head:
+        params["head"] = {"kernel": array(D, config.vocab_size)}
+    return params
+
+
+def init_params(key: PRNGKeyArray, config: ModelConfig, scale: float = 0.02) -> Params:
+    """GPT-2's initialisation: normal(scale), projections into the residual / sqrt(2 L).
+
+    Args:
+        key: random key.
+        config: the architecture.
+        scale: standard deviation of the weights.
+
+    Returns:
+        float32 params; norms are the identity and biases 0.
+    """
+
+    def leaf(path: tuple, shape: jax.ShapeDtypeStruct, key: PRNGKeyArray) -> Array:
+        names = [entry.key for entry in path]
+        if names[-1] == "scale":
+            return jnp.ones(shape.shape, shape.dtype)
+        if names[-1] == "bias":
+            return jnp.zeros(shape.shape, shape.dtype)
+        into_residual = names[-2] in ("out", "down")
+        deviation = scale / (2 * config.layers) ** 0.5 if into_residual else scale
+        return deviation * jax.random.normal(key, shape.shape, shape.dtype)
+
+    shapes = parameter_shapes(config)
+    leaves, structure = jax.tree.flatten_with_path(shapes)
+    keys = jax.random.split(key, len(leaves))
+    return structure.unflatten([leaf(p, s, k) for (p, s), k in zip(leaves, keys, strict=True)])

@@ -1,0 +1,79 @@
+"""What a quantizer does, as data."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxprotect.errors import InputError
+from jaxprotect.models.axes import is_matrix, is_weight
+
+Granularity = Literal["channel", "tensor", "group"]
+Eligible = Literal["matrices", "weights", "everything"]
+ELIGIBLE: tuple[Eligible, ...] = ("matrices", "weights", "everything")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantSpec:
+    """How weights are rounded, and which weights are rounded at all.
+
+    Args:
+        bits: bits per quantized weight, 2 to 8.
+        granularity: weights that share one scale: an output channel, a checkpoint tensor, or a
+            group of `group_size` inputs of one output channel.
+        group_size: inputs per group (group only); the last group may be shorter.
+        symmetric: levels around zero, scale = max|w| / (2^(bits-1) - 1); else levels from the
+            smallest to the largest weight with an integer zero point.
+        scale_from: which weights set the scale: the unprotected ones, or all of them.
+        eligible: matrices and embeddings; or every parameter whose checkpoint name contains
+            "weight" (norm gains too, the seed protocol); or everything (biases too).
+        protected_dtype: how protected weights are stored.
+    """
+
+    bits: int = 4
+    granularity: Granularity = "channel"
+    group_size: int = 64
+    symmetric: bool = True
+    scale_from: Literal["unprotected", "all"] = "unprotected"
+    eligible: Eligible = "matrices"
+    protected_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse values that no quantizer has."""
+        if not 2 <= self.bits <= 8:
+            raise InputError(f"`bits` is {self.bits}; allowed are 2 to 8")
+        if self.group_size < 1:
+            raise InputError(f"`group_size` is {self.group_size}; it must be at least 1")
+        choices = {
+            "granularity": ("channel", "tensor", "group"),
+            "scale_from": ("unprotected", "all"),
+            "eligible": ELIGIBLE,
+            "protected_dtype": ("float32", "float16", "bfloat16"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"`{name}` is {getattr(self, name)!r}; allowed are {allowed}")
+
+    @property
+    def label(self) -> str:
+        """Short name for tables, such as `INT4 per channel`."""
+        groups = f"groups of {self.group_size}" if self.granularity == "group" else self.granularity
+        joined = f"in {groups}" if self.granularity == "group" else f"per {groups}"
+        return f"INT{self.bits} {joined}" + ("" if self.symmetric else ", asymmetric")
+
+
+SEED_SPEC = QuantSpec(bits=4, granularity="tensor", scale_from="all", eligible="weights")
+"""The original study's quantizer: symmetric per-tensor absmax INT4, scales taken before masking."""
+
+
+def is_eligible(path: str, eligible: Eligible) -> bool:
+    """Whether a leaf is quantized at all under a policy.
+
+    Args:
+        path: leaf path such as `blocks/mlp/up/kernel`.
+        eligible: the policy, see `QuantSpec.eligible`.
+
+    Returns:
+        True when the leaf's weights are eligible.
+    """
+    if eligible == "matrices":
+        return is_matrix(path)
+    return True if eligible == "everything" else is_weight(path)
