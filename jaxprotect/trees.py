@@ -6,7 +6,7 @@ k-th. Two passes, a few MiB at a time, nothing concatenated, counts in 64 bits, 
 not depend on how the leaves are sharded.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import jax
@@ -90,7 +90,7 @@ def order_key(scores: Float[Array, "..."]) -> UInt32[Array, "..."]:
     return jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(2**31))
 
 
-def _key_chunks(path: str, leaf: Array) -> Iterator[np.ndarray]:
+def _key_chunks(path: str, leaf: Array | np.ndarray) -> Iterator[np.ndarray]:
     """The order keys of a leaf, a few MiB at a time, on the host; refuses NaN."""
     flat = np.asarray(leaf).reshape(-1)
     for start in range(0, flat.size, CHUNK):
@@ -109,7 +109,10 @@ def _from_the_top(histogram: np.ndarray, k: int) -> tuple[int, int]:
 
 
 def find_cut(
-    leaves: dict[str, Array], k: int, *, ties: Literal["position", "all"] = "position"
+    leaves: Mapping[str, Array | np.ndarray],
+    k: int,
+    *,
+    ties: Literal["position", "all"] = "position",
 ) -> Cut:
     """Where the k largest scores of all leaves end.
 

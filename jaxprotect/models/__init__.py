@@ -1,0 +1,1 @@
+"""Checkpoint -> Model(config, params, tokenizer); tokens -> logits."""

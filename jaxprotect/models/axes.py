@@ -5,6 +5,10 @@ from typing import Literal, get_args
 Component = Literal["attention", "mlp", "token_embedding", "position_embedding", "norms", "head"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
 
+Eligible = Literal["matrices", "weights", "everything"]
+"""Which leaves are quantized at all, see `is_eligible`."""
+ELIGIBLE: tuple[Eligible, ...] = get_args(Eligible)
+
 _SEPARATE = ("q", "k", "v")
 _BLOCK_NORMS = ("norm_attention", "norm_mlp")
 
@@ -76,6 +80,22 @@ def is_matrix(path: str) -> bool:
 def is_weight(path: str) -> bool:
     """Whether checkpoints name the leaf `weight`: kernels, embeddings and norm scales."""
     return not path.endswith("/bias")
+
+
+def is_eligible(path: str, eligible: Eligible) -> bool:
+    """Whether a policy quantizes the leaf at all.
+
+    Args:
+        path: leaf path, a key of `AXES`.
+        eligible: `matrices`: kernels and embeddings; `weights`: also norm scales, everything that
+            checkpoints name `weight` (the seed protocol); `everything`: biases too.
+
+    Returns:
+        True when the leaf's weights are eligible.
+    """
+    if eligible == "matrices":
+        return is_matrix(path)
+    return eligible == "everything" or is_weight(path)
 
 
 def component(path: str) -> Component:

@@ -1,0 +1,219 @@
+"""Hugging Face folder -> params, and back."""
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from jaxprotect.errors import InputError
+from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.families import write_config
+from jaxprotect.models.transformer import Params, parameter_shapes
+from jaxprotect.models.weight_files import SINGLE, StoredTensor, open_weights
+from jaxprotect.models.weight_maps import (
+    Slot,
+    accepted_names,
+    from_stored,
+    stored_shape,
+    to_stored,
+    written_names,
+)
+from jaxprotect.trees import leaf_paths, map_leaves
+
+WeightDtype = Literal["float32", "float16", "bfloat16"]
+_DTYPES: tuple[str, ...] = ("float32", "float16", "bfloat16")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(f"`{name}`" for name in names[:3]) + more
+
+
+def _assign(
+    tensors: dict[str, StoredTensor], config: ModelConfig, *, flax: bool
+) -> dict[tuple[str, int | None], tuple[str, Slot]]:
+    """Which tensor fills each leaf (and layer), checked for gaps, doubles and strangers."""
+    accepted = accepted_names(config, flax=flax)
+    unknown = sorted(name for name in tensors if name not in accepted)
+    if unknown:
+        expected = f"the weights of a {config.family} model with {config.layers} layers"
+        raise InputError(f"unknown tensor {_some(unknown)} in the checkpoint; allowed: {expected}")
+    assigned: dict[tuple[str, int | None], tuple[str, Slot]] = {}
+    for name in sorted(tensors):
+        slot = accepted[name]
+        if slot is None:
+            continue  # a buffer
+        place = (slot.leaf, slot.layer)
+        if place in assigned:
+            raise InputError(f"tensors `{assigned[place][0]}` and `{name}` are the same weight")
+        assigned[place] = (name, slot)
+    needed = written_names(config)
+    missing = sorted(n for n, slot in needed.items() if (slot.leaf, slot.layer) not in assigned)
+    if missing:
+        raise InputError(
+            f"missing tensor {_some(missing)}: the checkpoint has {len(needed) - len(missing)} of "
+            f"the {len(needed)} that a {config.family} model with {config.layers} layers needs"
+        )
+    return assigned
+
+
+def _read(name: str, slot: Slot, stored: StoredTensor, config: ModelConfig) -> np.ndarray:
+    """One tensor in the layout of its leaf, checked for type, shape and non-finite values."""
+    shape = stored_shape(slot, config)
+    if stored.dtype not in _DTYPES:
+        raise InputError(f"tensor `{name}` is {stored.dtype}; allowed: {', '.join(_DTYPES)}")
+    if stored.shape != shape:
+        raise InputError(f"tensor `{name}` has shape {stored.shape}; expected {shape}")
+    values = stored.read().astype(np.float32, copy=False)
+    _require_finite(values, f"tensor `{name}`")
+    return from_stored(values, slot, config)
+
+
+def _require_finite(values: np.ndarray, what: str) -> None:
+    # NaN and infinity reach the extremes, so that no array of booleans is needed.
+    if not np.isfinite(values.min()) or not np.isfinite(values.max()):
+        count = values.size - int(np.isfinite(values).sum())
+        raise InputError(f"{what} has {count} non-finite of {values.size} values; allowed: none")
+
+
+def load_params(folder: Path | str, config: ModelConfig) -> tuple[Params, str]:
+    """Read a checkpoint's weights.
+
+    Leaves are filled one after the other, tensor by tensor, so that the model is in memory once.
+
+    Args:
+        folder: a Hugging Face model folder with `model.safetensors`, its shards and index, or
+            `flax_model.msgpack`.
+        config: the architecture.
+
+    Returns:
+        float32 params, and the sha256 of the weight files' bytes in the order of their names.
+
+    Raises:
+        InputError: damaged files; unknown, missing, doubly set, wrongly shaped or typed, or
+            non-finite tensors; a tied head that differs from the embedding.
+    """
+    files = open_weights(folder)
+    assigned = _assign(files.tensors, config, flax=files.flax)
+
+    def read(leaf: str, layer: int | None) -> np.ndarray:
+        name, slot = assigned[leaf, layer]
+        return _read(name, slot, files.tensors[name], config)
+
+    def fill(path: str, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        values = np.empty(shape.shape, np.float32)
+        if path.startswith("blocks/"):
+            for layer in range(config.layers):
+                values[layer] = read(path, layer)
+        else:
+            values[...] = read(path, None)
+        return jnp.asarray(values)
+
+    params = map_leaves(fill, parameter_shapes(config))
+    if config.tied_head and ("head/kernel", None) in assigned:
+        name = assigned["head/kernel", None][0]
+        if not np.array_equal(read("head/kernel", None).T, np.asarray(params["embed"]["tokens"])):
+            raise InputError(
+                f"tensor `{name}` differs from the token embedding; expected a copy of it, as "
+                "`tie_word_embeddings` is true"
+            )
+    return params, files.sha256
+
+
+def _stored_tensors(params: Params, config: ModelConfig, dtype: str) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint file, checked for shapes and values that `dtype` cannot hold."""
+    leaves = leaf_paths(params)
+    expected = leaf_paths(parameter_shapes(config))
+    for path in sorted(leaves.keys() | expected.keys()):
+        found = tuple(leaves[path].shape) if path in leaves else "nothing"
+        wanted = expected[path].shape if path in expected else "nothing"
+        if found != wanted:
+            raise InputError(f"`params` at {path} has {found}; expected {wanted}")
+    tensors = {}
+    for name, slot in written_names(config).items():
+        leaf = np.asarray(leaves[slot.leaf])
+        values = to_stored(leaf if slot.layer is None else leaf[slot.layer], slot, config)
+        with np.errstate(over="ignore"):  # reported below, by name
+            tensors[name] = np.ascontiguousarray(values).astype(np.dtype(dtype), copy=False)
+        _require_finite(
+            tensors[name].astype(np.float32, copy=False), f"`params` as {dtype}: tensor `{name}`"
+        )
+    return tensors
+
+
+def _tokenizer_from_file(path: Path, context: int) -> PreTrainedTokenizerFast:
+    """A tokenizer of the `tokenizers` library; its only special token starts and ends texts."""
+    try:
+        backend = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare exceptions
+        raise InputError(f"`tokenizer_file` {path} is not readable: {error}") from None
+    special = [
+        token.content for token in backend.get_added_tokens_decoder().values() if token.special
+    ]
+    named = {"bos_token": special[0], "eos_token": special[0]} if len(special) == 1 else {}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=context, **named)
+
+
+def save_model_folder(
+    folder: Path | str,
+    params: Params,
+    config: ModelConfig,
+    *,
+    tokenizer_file: Path | str | None = None,
+    tokenizer: Any = None,
+    dtype: WeightDtype = "float32",
+) -> None:
+    """Write an ordinary Hugging Face folder: config.json, model.safetensors, tokenizer files.
+
+    Everything is written next to the folder and renamed at the end.
+
+    Args:
+        folder: a new or empty folder.
+        params: parameter tree of `config`'s shapes.
+        config: the architecture.
+        tokenizer_file: a `tokenizer.json` of the `tokenizers` library.
+        tokenizer: a `transformers` tokenizer, instead.
+        dtype: type of the stored weights.
+
+    Raises:
+        InputError: the folder has files, an unknown dtype, two tokenizers, wrongly shaped params,
+            or values that are not finite in `dtype`.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"`folder` {folder} exists already; give a new or empty folder")
+    if dtype not in _DTYPES:
+        raise InputError(f"`dtype` is {dtype!r}; allowed: {', '.join(_DTYPES)}")
+    if tokenizer is not None and tokenizer_file is not None:
+        raise InputError("`tokenizer` and `tokenizer_file` are both given; allowed: one of them")
+    if tokenizer_file is not None:
+        tokenizer = _tokenizer_from_file(Path(tokenizer_file), config.context)
+    tensors = _stored_tensors(params, config, dtype)
+    content = write_config(config) | {"torch_dtype": dtype}
+    if tokenizer is not None:
+        tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
+        content |= {token: getattr(tokenizer, token) for token in tokens}
+
+    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    unfinished.mkdir(parents=True)
+    try:
+        if tokenizer is not None:
+            tokenizer.save_pretrained(unfinished)
+        (unfinished / "config.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        save_file(tensors, unfinished / SINGLE, metadata={"format": "pt"})
+        for path in unfinished.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        unfinished.replace(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise

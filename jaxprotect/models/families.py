@@ -1,0 +1,326 @@
+"""Hugging Face configs <-> `ModelConfig`: which fields count, and everything else refused.
+
+A field is read, or known not to change the forward pass at inference, or must keep the value that
+`transformers` gives it by default. So a checkpoint with an unknown twist is refused, not misread.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from jaxprotect.errors import InputError
+from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.layers import ACTIVATIONS
+
+Fields = dict[str, Any]
+
+COMMON_IGNORED = frozenset(
+    {
+        *("_name_or_path", "architectures", "model_type", "transformers_version", "dtype"),
+        *("torch_dtype", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task"),
+        *("output_attentions", "output_hidden_states", "return_dict", "use_cache", "output_past"),
+        *("initializer_range", "gradient_checkpointing", "task_specific_params", "prefix"),
+        *("tokenizer_class", "is_decoder"),
+    }
+)
+"""Fields that no family's forward pass reads; `*_token_id` fields are ignored as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How the config of one `model_type` is read and written.
+
+    Args:
+        architecture: the `transformers` class that holds the causal language model.
+        fields: our field -> the checkpoint's field of the same meaning; serves both directions.
+        constants: our fields that have one value in the whole family.
+        special: the checkpoint's fields that need more than a change of name.
+        read_special: the checkpoint's fields -> our remaining fields.
+        write_special: the inverse.
+        ignored: further fields that do not change the forward pass.
+    """
+
+    architecture: str
+    fields: dict[str, str]
+    constants: Fields
+    special: frozenset[str]
+    read_special: Callable[[Fields], Fields]
+    write_special: Callable[[ModelConfig], Fields]
+    ignored: frozenset[str]
+
+
+def _refuse(field: str, value: object, allowed: str) -> InputError:
+    return InputError(f"config field `{field}` is {value!r}; allowed: {allowed}")
+
+
+def _read_gpt2(hf: Fields) -> Fields:
+    inner = hf["n_inner"]
+    return {"mlp_width": 4 * hf["n_embd"] if inner is None else inner}
+
+
+def _write_gpt2(config: ModelConfig) -> Fields:
+    return {"n_inner": config.mlp_width}
+
+
+def _read_opt(hf: Fields) -> Fields:
+    if hf["word_embed_proj_dim"] != hf["hidden_size"]:
+        allowed = f"`hidden_size` ({hf['hidden_size']}), as embedding projections are not supported"
+        raise _refuse("word_embed_proj_dim", hf["word_embed_proj_dim"], allowed)
+    return {"final_norm": not hf["_remove_final_layer_norm"]}
+
+
+def _write_opt(config: ModelConfig) -> Fields:
+    return {
+        "word_embed_proj_dim": config.width,
+        "_remove_final_layer_norm": not config.final_norm,
+        "do_layer_norm_before": True,
+    }
+
+
+def _read_gpt_neox(hf: Fields) -> Fields:
+    rope = dict(hf["rope_parameters"])
+    theta, fraction = rope.pop("rope_theta"), rope.pop("partial_rotary_factor", 1.0)
+    for kind in ("rope_type", "type"):
+        if rope.pop(kind, "default") != "default":
+            raise _refuse(f"rope_parameters.{kind}", hf["rope_parameters"][kind], "'default'")
+    for name, value in rope.items():
+        if value is not None:
+            raise _refuse(f"rope_parameters.{name}", value, "leaving it out")
+    head_size = hf["hidden_size"] // hf["num_attention_heads"]
+    rotary_dim = int(head_size * fraction)
+    if rotary_dim % 2 or not 0 < rotary_dim <= head_size:
+        allowed = f"a share of the {head_size} head dimensions that is even and above 0"
+        raise _refuse("rope_parameters.partial_rotary_factor", fraction, allowed)
+    return {"rotary_dim": rotary_dim, "rotary_theta": float(theta)}
+
+
+def _write_gpt_neox(config: ModelConfig) -> Fields:
+    fraction = config.rotary_dim / config.head_size
+    if int(config.head_size * fraction) != config.rotary_dim:
+        # The reader truncates, so a quotient rounded down would lose a dimension.
+        fraction = math.nextafter(fraction, math.inf)
+    rope = {"rope_theta": config.rotary_theta, "partial_rotary_factor": fraction}
+    older = {"rotary_emb_base": config.rotary_theta, "rotary_pct": fraction}
+    return {"rope_parameters": rope | {"rope_type": "default"}} | older
+
+
+def _read_bloom(hf: Fields) -> Fields:
+    width = 4 * hf["hidden_size"]
+    if hf.get("n_inner") not in (None, width):
+        raise _refuse("n_inner", hf["n_inner"], f"null or 4 x `hidden_size` ({width})")
+    return {"mlp_width": width, "context": hf.get("seq_length") or 2048}
+
+
+def _write_bloom(config: ModelConfig) -> Fields:
+    return {"seq_length": config.context}
+
+
+FAMILIES: dict[str, Family] = {
+    "gpt2": Family(
+        architecture="GPT2LMHeadModel",
+        fields={
+            "layers": "n_layer",
+            "width": "n_embd",
+            "heads": "n_head",
+            "vocab_size": "vocab_size",
+            "context": "n_positions",
+            "activation": "activation_function",
+            "norm_epsilon": "layer_norm_epsilon",
+            "tied_head": "tie_word_embeddings",
+            "scale_attention": "scale_attn_weights",
+            "scale_by_layer": "scale_attn_by_inverse_layer_idx",
+        },
+        constants={"positions": "learned"},
+        special=frozenset({"n_inner"}),
+        read_special=_read_gpt2,
+        write_special=_write_gpt2,
+        ignored=frozenset(
+            {
+                *("resid_pdrop", "embd_pdrop", "attn_pdrop", "n_ctx", "reorder_and_upcast_attn"),
+                *("summary_type", "summary_use_proj", "summary_activation"),
+                *("summary_proj_to_labels", "summary_first_dropout"),
+            }
+        ),
+    ),
+    "opt": Family(
+        architecture="OPTForCausalLM",
+        fields={
+            "layers": "num_hidden_layers",
+            "width": "hidden_size",
+            "heads": "num_attention_heads",
+            "mlp_width": "ffn_dim",
+            "vocab_size": "vocab_size",
+            "context": "max_position_embeddings",
+            "activation": "activation_function",
+            "attention_bias": "enable_bias",
+            "mlp_bias": "enable_bias",
+            "tied_head": "tie_word_embeddings",
+        },
+        constants={"positions": "learned", "position_offset": 2, "fused_qkv": False},
+        special=frozenset({"word_embed_proj_dim", "_remove_final_layer_norm"}),
+        read_special=_read_opt,
+        write_special=_write_opt,
+        ignored=frozenset(
+            {"dropout", "attention_dropout", "activation_dropout", "layerdrop", "init_std"}
+        ),
+    ),
+    "gpt_neox": Family(
+        architecture="GPTNeoXForCausalLM",
+        fields={
+            "layers": "num_hidden_layers",
+            "width": "hidden_size",
+            "heads": "num_attention_heads",
+            "mlp_width": "intermediate_size",
+            "vocab_size": "vocab_size",
+            "context": "max_position_embeddings",
+            "activation": "hidden_act",
+            "norm_epsilon": "layer_norm_eps",
+            "parallel_residual": "use_parallel_residual",
+            "attention_bias": "attention_bias",
+            "tied_head": "tie_word_embeddings",
+        },
+        constants={"positions": "rotary"},
+        special=frozenset({"rope_parameters"}),
+        read_special=_read_gpt_neox,
+        write_special=_write_gpt_neox,
+        ignored=frozenset({"attention_dropout", "hidden_dropout", "classifier_dropout"}),
+    ),
+    "bloom": Family(
+        architecture="BloomForCausalLM",
+        fields={
+            "layers": "n_layer",
+            "width": "hidden_size",
+            "heads": "n_head",
+            "vocab_size": "vocab_size",
+            "norm_epsilon": "layer_norm_epsilon",
+            "residual_after_norm": "apply_residual_connection_post_layernorm",
+            "tied_head": "tie_word_embeddings",
+        },
+        constants={"positions": "alibi", "activation": "gelu_new", "embedding_norm": True},
+        special=frozenset({"n_inner", "seq_length"}),
+        read_special=_read_bloom,
+        write_special=_write_bloom,
+        ignored=frozenset(
+            {
+                *("hidden_dropout", "attention_dropout", "pretraining_tp", "offset_alibi"),
+                *("attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion"),
+                *("skip_bias_add", "skip_bias_add_qkv"),
+            }
+        ),
+    ),
+}
+"""The checkpoint's `model_type` -> how its config is read and written."""
+
+
+def get_family(model_type: object) -> Family:
+    """The family of a `model_type`.
+
+    Raises:
+        InputError: no such family is supported.
+    """
+    family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
+    if family is None:
+        raise _refuse("model_type", model_type, ", ".join(FAMILIES))
+    return family
+
+
+def _interpret(model_type: str, hf: Fields) -> ModelConfig:
+    """The architecture that a complete set of config fields describes."""
+    family = get_family(model_type)
+    renamed = {ours: hf[theirs] for ours, theirs in family.fields.items()}
+    for ours in ("layers", "width", "heads", "mlp_width", "vocab_size", "context"):
+        if renamed.get(ours, 1) < 1:
+            raise _refuse(family.fields[ours], renamed[ours], "whole numbers above 0")
+    if renamed["width"] % renamed["heads"]:
+        field = family.fields["width"]
+        raise _refuse(field, renamed["width"], f"multiples of the {renamed['heads']} heads")
+    values = family.constants | renamed | family.read_special(hf)
+    if values["activation"] not in ACTIVATIONS:
+        allowed = ", ".join(sorted(ACTIVATIONS))
+        raise _refuse(family.fields["activation"], values["activation"], allowed)
+    return ModelConfig(family=model_type, **values)
+
+
+def read_config(hf_config: PretrainedConfig) -> ModelConfig:
+    """Read a `transformers` config, refusing whatever could change the forward pass unnoticed.
+
+    Args:
+        hf_config: as `AutoConfig` loads it, which brings old spellings up to date.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        InputError: an unsupported `model_type`, or a field whose value is not supported.
+    """
+    family = get_family(hf_config.model_type)
+    hf, defaults = hf_config.to_dict(), type(hf_config)().to_dict()
+    known = {*family.fields.values(), *family.special, *family.ignored, *COMMON_IGNORED}
+    for name, value in hf.items():
+        if name in known or name.endswith("_token_id"):
+            continue
+        if name in defaults and value != defaults[name]:
+            raise _refuse(name, value, repr(defaults[name]))
+        if name not in defaults and value is not None and value != {}:
+            raise _refuse(name, value, "leaving it out, as its meaning is not known")
+    return _interpret(hf_config.model_type, hf)
+
+
+def load_config(folder: Path | str) -> ModelConfig:
+    """Read the architecture from a folder's `config.json`.
+
+    Args:
+        folder: a Hugging Face model folder.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        InputError: no readable `config.json`, or one that `read_config` refuses.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"`{folder}` has no config.json; give a Hugging Face folder") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"`{path}` is not readable as JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"`{path}` holds a {type(raw).__name__}; allowed: a JSON object")
+    get_family(raw.get("model_type"))
+    try:
+        hf_config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
+    except Exception as error:  # the validators of transformers raise many types
+        reason = " ".join(str(error).split())
+        raise InputError(f"`{path}` is refused by transformers: {reason}") from error
+    return read_config(hf_config)
+
+
+def write_config(config: ModelConfig) -> Fields:
+    """The content of `config.json` for an architecture: `read_config`'s inverse.
+
+    Args:
+        config: the architecture.
+
+    Returns:
+        JSON-ready fields. Token ids are null, as the architecture does not know them.
+
+    Raises:
+        InputError: the family's format has no place for one of the architecture's values.
+    """
+    family = get_family(config.family)
+    hf: Fields = {"model_type": config.family, "architectures": [family.architecture]}
+    hf |= {theirs: getattr(config, ours) for ours, theirs in family.fields.items()}
+    hf |= family.write_special(config)
+    hf |= {f"{token}_token_id": None for token in ("bos", "eos", "pad")}
+    read_back = asdict(_interpret(config.family, hf))
+    for field, value in asdict(config).items():
+        if read_back[field] != value:
+            allowed = f"{read_back[field]!r}, all that a {config.family} config.json can say"
+            raise _refuse(field, value, allowed)
+    return hf

@@ -1,0 +1,212 @@
+"""The weight files of a model folder: which ones to read, and their tensors by name.
+
+Safetensors first, whole or sharded; Flax's msgpack where there is nothing else. Pickles are never
+loaded.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import serialization
+from safetensors import SafetensorError, safe_open
+
+from jaxprotect.errors import InputError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+FLAX = "flax_model.msgpack"
+
+np.dtype(jnp.bfloat16)  # importing JAX registers bfloat16 with NumPy, which safetensors relies on
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTensor:
+    """One tensor of a weight file, not yet read.
+
+    Args:
+        file: the file's name.
+        dtype: NumPy's name of the stored type, or safetensors' where NumPy has none.
+        shape: the stored shape.
+        read: reads it; call it once.
+    """
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFiles:
+    """The weights of a folder.
+
+    Args:
+        tensors: tensor name -> the tensor.
+        flax: names and layouts are those of Flax.
+        sha256: checksum of the bytes of the weight files, in the order of their names.
+    """
+
+    tensors: dict[str, StoredTensor]
+    flax: bool
+    sha256: str
+
+
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def open_weights(folder: Path | str) -> WeightFiles:
+    """Find a folder's weight files and list their tensors.
+
+    Args:
+        folder: a Hugging Face model folder.
+
+    Returns:
+        The tensors, to be read one by one.
+
+    Raises:
+        InputError: no readable weights, a damaged file, or an index that does not fit its files.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"`{folder}` is not a folder; give a Hugging Face model folder")
+    if (folder / SINGLE).is_file():
+        names, tensors = [SINGLE], _open_safetensors(folder / SINGLE)
+    elif (folder / INDEX).is_file():
+        names, tensors = _open_shards(folder)
+    elif (folder / FLAX).is_file():
+        names, tensors = [FLAX], _open_msgpack(folder / FLAX)
+    else:
+        raise InputError(_nothing_readable(folder))
+    return WeightFiles(tensors=tensors, flax=names == [FLAX], sha256=_checksum(folder, names))
+
+
+def _nothing_readable(folder: Path) -> str:
+    files = sorted(path.name for path in folder.iterdir())
+    hint = ""
+    if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in files):
+        hint = "; pickles are never loaded: convert them with `save_pretrained` of transformers"
+    found = ", ".join(files) or "nothing"
+    return f"`{folder}` has no weights in {SINGLE}, {INDEX} or {FLAX}; it holds {found}{hint}"
+
+
+def _checksum(folder: Path, names: list[str]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        with (folder / name).open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"`{twice}` is set twice")
+    return result
+
+
+def _parse_json(text: bytes, path: Path) -> Any:
+    """JSON whose objects name every key once: of two values, a parser would drop one silently."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except InputError as error:
+        raise InputError(f"`{path}`: tensor {error}; allowed: once") from None
+    except ValueError as error:
+        raise InputError(f"`{path}` is not readable as JSON: {error}") from None
+
+
+def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
+    try:
+        handle = safe_open(path, framework="numpy")  # checks the header against the file's size
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"`{path}` is damaged or no safetensors file: {reason}") from None
+    with path.open("rb") as file:
+        _parse_json(file.read(int.from_bytes(file.read(8), "little")), path)
+    tensors = {}
+    for name in handle.keys():  # noqa: SIM118 (not a dict)
+        entry = handle.get_slice(name)
+        dtype = str(entry.get_dtype())
+        tensors[name] = StoredTensor(
+            file=path.name,
+            dtype=_DTYPES.get(dtype, dtype),
+            shape=tuple(entry.get_shape()),
+            read=partial(handle.get_tensor, name),
+        )
+    return tensors
+
+
+def _inside(folder: Path, name: str) -> bool:
+    """Whether a file named by an index lies in the folder, or in the hub cache's blob store.
+
+    The hub cache keeps `<repository>/snapshots/<revision>/<file>` as links to
+    `<repository>/blobs/<hash>`.
+    """
+    root, target = folder.resolve(), (folder / name).resolve()
+    if ".." in Path(name).parts or Path(name).is_absolute():
+        return False
+    blobs = root.parent.parent / "blobs" if root.parent.name == "snapshots" else root
+    return target.is_relative_to(root) or target.is_relative_to(blobs)
+
+
+def _open_shards(folder: Path) -> tuple[list[str], dict[str, StoredTensor]]:
+    path = folder / INDEX
+    index = _parse_json(path.read_bytes(), path)
+    where = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
+        raise InputError(f"`{path}` has no `weight_map` from tensor names to file names")
+    tensors: dict[str, StoredTensor] = {}
+    names = sorted(set(where.values()))
+    for name in names:
+        if not _inside(folder, name):
+            raise InputError(f"`{path}` names {name!r}; allowed: files inside the folder")
+        if not (folder / name).is_file():
+            raise InputError(f"`{path}` names {name!r}, which is missing from the folder")
+        for tensor, stored in _open_safetensors(folder / name).items():
+            if tensor in tensors:
+                files = f"{tensors[tensor].file} and {name}"
+                raise InputError(f"tensor `{tensor}` is in {files}; allowed: one file")
+            tensors[tensor] = stored
+    for tensor, name in where.items():
+        found = tensors[tensor].file if tensor in tensors else "no file"
+        if found != Path(name).name:
+            raise InputError(f"`{path}` says that `{tensor}` is in {name!r}; found in {found}")
+    return names, tensors
+
+
+def _open_msgpack(path: Path) -> dict[str, StoredTensor]:
+    try:
+        tree = serialization.msgpack_restore(path.read_bytes())
+    except Exception as error:  # a damaged file can fail anywhere inside the decoder
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"`{path}` is damaged or no Flax msgpack file: {reason}") from None
+    arrays: dict[str, np.ndarray] = {}
+
+    def visit(node: Any, name: str) -> None:
+        if isinstance(node, dict):
+            for key, child in node.items():
+                visit(child, f"{name}.{key}" if name else str(key))
+        elif isinstance(node, np.ndarray):
+            arrays[name] = node
+        else:
+            raise InputError(f"`{path}`: `{name}` is {type(node).__name__}; allowed: an array")
+
+    visit(tree, "")
+    return {
+        name: StoredTensor(
+            file=path.name,
+            dtype=array.dtype.name,
+            shape=array.shape,
+            read=partial(arrays.pop, name),  # frees each array once it has been copied
+        )
+        for name, array in list(arrays.items())
+    }

@@ -1,0 +1,265 @@
+"""Configs: what is read, what is ignored, and that everything else is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig, BloomConfig, GPT2Config, GPTNeoXConfig, OPTConfig
+
+from jaxprotect.errors import InputError
+from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.families import (
+    COMMON_IGNORED,
+    FAMILIES,
+    load_config,
+    read_config,
+    write_config,
+)
+
+CLASSES = {"gpt2": GPT2Config, "opt": OPTConfig, "gpt_neox": GPTNeoXConfig, "bloom": BloomConfig}
+
+PUBLISHED: dict[str, tuple[dict, ModelConfig]] = {
+    "gpt2": (
+        {"model_type": "gpt2", "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12}
+        | {"n_positions": 1024, "vocab_size": 50257, "activation_function": "gelu_new"}
+        | {"resid_pdrop": 0.1, "summary_type": "cls_index", "layer_norm_epsilon": 1e-5}
+        | {"task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}}},
+        ModelConfig(
+            family="gpt2",
+            layers=12,
+            width=768,
+            heads=12,
+            mlp_width=3072,
+            vocab_size=50257,
+            context=1024,
+        ),
+    ),
+    "mGPT": (
+        {"model_type": "gpt2", "n_ctx": 2048, "n_embd": 2048, "n_head": 16, "n_layer": 24}
+        | {"n_positions": 2048, "vocab_size": 100000, "activation_function": "gelu"}
+        | {"n_inner": None, "output_past": True, "gradient_checkpointing": False},
+        ModelConfig(
+            family="gpt2",
+            layers=24,
+            width=2048,
+            heads=16,
+            mlp_width=8192,
+            vocab_size=100000,
+            context=2048,
+            activation="gelu",
+        ),
+    ),
+    "opt-125m": (
+        {"model_type": "opt", "hidden_size": 768, "num_hidden_layers": 12, "ffn_dim": 3072}
+        | {"num_attention_heads": 12, "max_position_embeddings": 2048, "vocab_size": 50272}
+        | {"activation_dropout": 0.0, "activation_function": "relu", "word_embed_proj_dim": 768}
+        | {"prefix": "</s>", "torch_dtype": "float16", "do_layer_norm_before": True},
+        ModelConfig(
+            family="opt",
+            layers=12,
+            width=768,
+            heads=12,
+            mlp_width=3072,
+            vocab_size=50272,
+            context=2048,
+            activation="relu",
+            position_offset=2,
+            fused_qkv=False,
+        ),
+    ),
+    "pythia-160m": (
+        {"model_type": "gpt_neox", "hidden_size": 768, "num_hidden_layers": 12}
+        | {"num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 2048}
+        | {"vocab_size": 50304, "hidden_act": "gelu", "rotary_pct": 0.25, "rotary_emb_base": 10000}
+        | {"rope_scaling": None, "tie_word_embeddings": False, "use_parallel_residual": True},
+        ModelConfig(
+            family="gpt_neox",
+            layers=12,
+            width=768,
+            heads=12,
+            mlp_width=3072,
+            vocab_size=50304,
+            context=2048,
+            activation="gelu",
+            positions="rotary",
+            rotary_dim=16,
+            parallel_residual=True,
+            tied_head=False,
+        ),
+    ),
+    "bloom-560m": (
+        {"model_type": "bloom", "n_embed": 1024, "n_layer": 24, "num_attention_heads": 16}
+        | {"vocab_size": 250880, "seq_length": 2048, "n_inner": None, "offset_alibi": 100}
+        | {"attention_softmax_in_fp32": True, "masked_softmax_fusion": True, "pretraining_tp": 1}
+        | {"bias_dropout_fusion": True, "skip_bias_add": True, "skip_bias_add_qkv": False}
+        | {"unk_token_id": 0, "pad_token_id": 3},
+        ModelConfig(
+            family="bloom",
+            layers=24,
+            width=1024,
+            heads=16,
+            mlp_width=4096,
+            vocab_size=250880,
+            context=2048,
+            positions="alibi",
+            embedding_norm=True,
+        ),
+    ),
+}
+BASE = {name: config for name, (_, config) in PUBLISHED.items()}
+
+
+def write(folder: Path, raw: object) -> Path:
+    (folder / "config.json").write_text(json.dumps(raw), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configs_in_their_old_spelling(tmp_path, name):
+    raw, expected = PUBLISHED[name]
+    assert load_config(write(tmp_path, raw)) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "changes"),
+    [
+        ({"rotary_pct": 1.0, "rotary_emb_base": 500}, {"rotary_dim": 64, "rotary_theta": 500.0}),
+        (
+            {"rope_parameters": {"rope_theta": 7.0, "partial_rotary_factor": 0.5}},
+            {"rotary_dim": 32, "rotary_theta": 7.0},
+        ),
+        ({"rope_scaling": {"type": "default"}}, {}),
+        ({"use_parallel_residual": False}, {"parallel_residual": False}),
+        ({"attention_bias": False}, {"attention_bias": False}),
+    ],
+)
+def test_neox_settings(tmp_path, raw, changes):
+    published = {k: v for k, v in PUBLISHED["pythia-160m"][0].items() if not k.startswith("ro")}
+    assert load_config(write(tmp_path, published | raw)) == replace(BASE["pythia-160m"], **changes)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *BASE.values(),
+        replace(BASE["gpt2"], mlp_width=5, scale_attention=False, tied_head=False),
+        replace(BASE["gpt2"], scale_by_layer=True, activation="silu", norm_epsilon=0.5),
+        replace(BASE["opt-125m"], attention_bias=False, mlp_bias=False, final_norm=False),
+        replace(BASE["opt-125m"], tied_head=False),
+        replace(BASE["pythia-160m"], rotary_dim=64, parallel_residual=False, tied_head=True),
+        replace(BASE["pythia-160m"], attention_bias=False, rotary_theta=3.0),
+        replace(BASE["bloom-560m"], residual_after_norm=True, tied_head=False, context=77),
+    ],
+)
+def test_what_is_written_reads_back(tmp_path, config):
+    written = write_config(config)
+    assert load_config(write(tmp_path, written)) == config
+    assert written["architectures"] == [FAMILIES[config.family].architecture]
+
+
+def test_every_rotary_share_survives_its_fraction():
+    base = replace(BASE["pythia-160m"], heads=1)
+    for width in range(2, 200):
+        for rotary_dim in range(2, width + 1, 2):
+            config = replace(base, width=width, rotary_dim=rotary_dim)
+            assert int(width * write_config(config)["rotary_pct"]) == rotary_dim
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_fields_are_known_or_must_keep_their_default(model_type):
+    family, default = FAMILIES[model_type], CLASSES[model_type]()
+    read_config(default)
+    known = {*family.fields.values(), *family.special, *family.ignored, *COMMON_IGNORED}
+    others = {n for n in default.to_dict() if n not in known and not n.endswith("_token_id")}
+    assert "is_encoder_decoder" in others
+    for name in others:
+        with pytest.raises(InputError, match=f"`{name}` is"):
+            read_config(CLASSES[model_type](**{name: _another(default.to_dict()[name])}))
+
+
+def _another(value: object) -> object:
+    return not value if isinstance(value, bool) else 3
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("gpt2", {"model_type": "llama"}, "`model_type` is 'llama'; allowed: gpt2, opt, gpt_neox"),
+        ("gpt2", {"model_type": None}, "`model_type` is None; allowed: gpt2"),
+        ("gpt2", {"model_type": []}, r"`model_type` is \[\]; allowed: gpt2"),
+        ("gpt2", {"add_cross_attention": True}, "`add_cross_attention` is True; allowed: False"),
+        ("gpt2", {"activation_function": "xielu"}, "`activation_function` is 'xielu'; .*gelu_new"),
+        ("gpt2", {"n_head": 7}, "`n_embd` is 768; allowed: multiples of the 7 heads"),
+        ("gpt2", {"n_head": 0}, "`n_head` is 0; allowed: whole numbers above 0"),
+        ("gpt2", {"n_layer": -1}, "`n_layer` is -1"),
+        ("gpt2", {"quantization_config": {"bits": 4}}, "`quantization_config` is .*not known"),
+        ("gpt2", {"auto_map": {"AutoModel": "m.M"}}, "`auto_map`"),
+        ("gpt2", {"pruned_heads": {"0": [1]}}, "`pruned_heads`"),
+        ("gpt2", {"vocab_size": "many"}, "refused by transformers: .*vocab_size"),
+        ("opt-125m", {"do_layer_norm_before": False}, "`do_layer_norm_before` is False"),
+        ("opt-125m", {"word_embed_proj_dim": 512}, "`word_embed_proj_dim` is 512; .*768"),
+        ("opt-125m", {"layer_norm_elementwise_affine": False}, "`layer_norm_elementwise_affine`"),
+        ("pythia-160m", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type` is 'lin"),
+        ("pythia-160m", {"rope_parameters": {"rope_type": "dynamic"}}, "is 'dynamic'; allowed"),
+        ("pythia-160m", {"rope_parameters": {"factor": 2.0}}, "`rope_parameters.factor` is 2.0"),
+        ("pythia-160m", {"rotary_pct": 0.05}, "partial_rotary_factor` is 0.05; .* 64 head"),
+        ("pythia-160m", {"rotary_pct": 0.0}, "partial_rotary_factor` is 0.0"),
+        ("pythia-160m", {"rotary_pct": 1.5}, "partial_rotary_factor` is 1.5"),
+        ("pythia-160m", {"head_dim": 32}, "`head_dim` is 32"),
+        ("pythia-160m", {"rope_theta": 5.0}, "`rope_theta` is 5.0"),
+        ("bloom-560m", {"slow_but_exact": True}, "`slow_but_exact` is True; allowed: False"),
+        ("bloom-560m", {"n_inner": 100}, r"`n_inner` is 100; allowed: null or .*\(4096\)"),
+        ("bloom-560m", {"hidden_act": "relu"}, "`hidden_act` is 'relu'"),
+    ],
+)
+def test_refusals_name_the_field_the_value_and_what_is_allowed(tmp_path, name, changes, message):
+    raw = PUBLISHED[name][0] | changes
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(write(tmp_path, raw))
+    assert "\n" not in str(caught.value)
+
+
+def test_layers_that_differ_are_refused(tmp_path):
+    raw = PUBLISHED["gpt2"][0] | {"per_layer_config": {"0": {"n_head": 4}}}
+    with pytest.raises(InputError):
+        load_config(write(tmp_path, raw))
+
+
+def test_unreadable_folders(tmp_path):
+    with pytest.raises(InputError, match=r"has no config\.json"):
+        load_config(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="not readable as JSON"):
+        load_config(tmp_path)
+    with pytest.raises(InputError, match="holds a list"):
+        load_config(write(tmp_path, []))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (replace(BASE["gpt2"], positions="rotary"), "`positions` is 'rotary'"),
+        (replace(BASE["gpt2"], family="llama"), "`model_type` is 'llama'"),
+        (replace(BASE["bloom-560m"], mlp_width=7), "`mlp_width` is 7; allowed: 4096"),
+        (replace(BASE["opt-125m"], norm_epsilon=0.1), "`norm_epsilon` is 0.1; allowed: 1e-05"),
+        (replace(BASE["opt-125m"], mlp_bias=False), "_bias` is"),
+        (replace(BASE["pythia-160m"], mlp_bias=False), "`mlp_bias` is False"),
+        (replace(BASE["pythia-160m"], rotary_dim=3), "partial_rotary_factor"),
+    ],
+)
+def test_what_the_format_cannot_say_is_not_written(config, message):
+    with pytest.raises(InputError, match=message):
+        write_config(config)
+
+
+def test_reading_does_not_change_the_config_object():
+    hf_config = GPTNeoXConfig(rotary_pct=0.5)
+    before = hf_config.to_dict()
+    read_config(hf_config)
+    assert hf_config.to_dict() == before
+
+
+def test_auto_config_of_what_is_written_names_the_family(tmp_path):
+    hf_config = AutoConfig.from_pretrained(write(tmp_path, write_config(BASE["mGPT"])))
+    assert (hf_config.model_type, hf_config.n_inner) == ("gpt2", 8192)
