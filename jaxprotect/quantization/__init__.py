@@ -1,0 +1,1 @@
+"""(params, mask, spec) -> quantized params."""

@@ -4,13 +4,14 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxprotect.errors import InputError
-from jaxprotect.models.axes import contracted_axes, layer_axis
+from jaxprotect.models.axes import contracted_axes, is_eligible, layer_axis
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params, parameter_shapes
-from jaxprotect.quantization.spec import QuantSpec, is_eligible
+from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.trees import leaf_paths, map_leaves
 
 Mask = dict
@@ -24,9 +25,19 @@ def code_limits(spec: QuantSpec) -> tuple[int, int]:
     return 0, 2**spec.bits - 1
 
 
+def exact_divide(a: Float[Array, "..."], b: Float[Array, "..."] | int) -> Float[Array, "..."]:
+    """a / b, correctly rounded, for any b that broadcasts.
+
+    XLA turns division by a constant or a broadcast value into multiplication by its reciprocal,
+    which is often off by one unit in the last place: enough to move a weight to another level.
+    min(|a|, 0) is 0, but XLA does not know that, and so divides.
+    """
+    return a / (b + jnp.minimum(jnp.abs(a), 0.0))
+
+
 def scale_blocks(
-    weights: Float[Array, "..."], path: str, spec: QuantSpec
-) -> tuple[Float[Array, "..."], tuple[int, ...]]:
+    weights: Shaped[Array, "..."], path: str, spec: QuantSpec
+) -> tuple[Shaped[Array, "..."], tuple[int, ...]]:
     """View a leaf so that the weights of one scale span whole axes.
 
     Groups split the contracted axes in two, (group, inputs of the group), padded with zeros to a
@@ -34,7 +45,7 @@ def scale_blocks(
     (norms, biases) always have one scale per tensor.
 
     Args:
-        weights: the leaf.
+        weights: the leaf, or its mask.
         path: its path, which names its axes.
         spec: the quantizer.
 
@@ -95,12 +106,12 @@ def scale_and_zero(
     low_code, high_code = code_limits(spec)
     if spec.symmetric:
         reach = jnp.max(jnp.abs(counted_view), axis=axes, keepdims=True)
-        scale = jnp.where(reach > 0, reach / high_code, 1.0)
+        scale = jnp.where(reach > 0, exact_divide(reach, high_code), 1.0)
         return scale, jnp.zeros_like(scale)
     low = jnp.min(counted_view, axis=axes, keepdims=True)
     high = jnp.max(counted_view, axis=axes, keepdims=True)
-    scale = jnp.where(high > low, (high - low) / (high_code - low_code), 1.0)
-    return scale, jnp.round(-low / scale)
+    scale = jnp.where(high > low, exact_divide(high - low, high_code - low_code), 1.0)
+    return scale, jnp.round(exact_divide(-low, scale))
 
 
 def quantize_leaf(
@@ -128,7 +139,7 @@ def quantize_leaf(
         counted = jnp.ones((), bool)
     scale, zero = scale_and_zero(view, counted, axes, spec)
     low_code, high_code = code_limits(spec)
-    codes = jnp.clip(jnp.round(view / scale) + zero, low_code, high_code)
+    codes = jnp.clip(jnp.round(exact_divide(view, scale)) + zero, low_code, high_code)
     rounded = from_scale_blocks((codes - zero) * scale, weights.shape, path, spec)
     return jnp.where(mask, kept, rounded.astype(weights.dtype))
 
@@ -180,7 +191,7 @@ def quantize(params: Params, mask: Mask, spec: QuantSpec, config: ModelConfig) -
     check_tree("params", params, config)
     check_tree("mask", mask, config)
 
-    def leaf(path: str, weights: Array, protected: Array) -> Array:
+    def leaf(path: str, weights: Array, protected: Array | np.ndarray) -> Array:
         if not is_eligible(path, spec.eligible):
             return weights
         return quantize_leaf(weights, jnp.asarray(protected), path, spec)

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jaxprotect.errors import InputError
-from jaxprotect.models.axes import is_matrix, is_weight
+from jaxprotect.models.axes import ELIGIBLE, Eligible
 
 Granularity = Literal["channel", "tensor", "group"]
-Eligible = Literal["matrices", "weights", "everything"]
-ELIGIBLE: tuple[Eligible, ...] = ("matrices", "weights", "everything")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,18 +60,3 @@ class QuantSpec:
 
 SEED_SPEC = QuantSpec(bits=4, granularity="tensor", scale_from="all", eligible="weights")
 """The original study's quantizer: symmetric per-tensor absmax INT4, scales taken before masking."""
-
-
-def is_eligible(path: str, eligible: Eligible) -> bool:
-    """Whether a leaf is quantized at all under a policy.
-
-    Args:
-        path: leaf path such as `blocks/mlp/up/kernel`.
-        eligible: the policy, see `QuantSpec.eligible`.
-
-    Returns:
-        True when the leaf's weights are eligible.
-    """
-    if eligible == "matrices":
-        return is_matrix(path)
-    return True if eligible == "everything" else is_weight(path)

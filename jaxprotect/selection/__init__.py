@@ -1,0 +1,1 @@
+"""Which weights to protect: masks, and what fills them."""

@@ -15,10 +15,16 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxprotect.errors import InputError
-from jaxprotect.models.axes import COMPONENTS, component, head_axis, layer_axis
+from jaxprotect.models.axes import (
+    COMPONENTS,
+    Eligible,
+    component,
+    head_axis,
+    is_eligible,
+    layer_axis,
+)
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.quantize import Mask
-from jaxprotect.quantization.spec import Eligible, is_eligible
 from jaxprotect.trees import Cut, above_cut, find_cut, leaf_paths, map_leaves
 
 Per = Literal["model", "tensor"]
@@ -251,8 +257,9 @@ def count(mask: Mask, params: Params, eligible: Eligible = "matrices") -> int:
         if jnp.size(flag) == 0:
             return 0
         repeats = math.prod(shape) // jnp.size(flag)
-        rows = jnp.sum(jnp.reshape(flag, (jnp.shape(flag) or (1,))[0:1] + (-1,)), axis=1)
-        return int(np.asarray(rows).astype(np.int64).sum()) * repeats
+        rows = jnp.shape(flag)[0] if jnp.ndim(flag) else 1  # int32 counts, one per leading row
+        counts = jnp.sum(jnp.reshape(flag, (rows, -1)), axis=1)
+        return int(np.asarray(counts).astype(np.int64).sum()) * repeats
 
     leaves = leaf_paths(params)
     return sum(protected(p, w.shape) for p, w in leaves.items() if is_eligible(p, eligible))
