@@ -1,0 +1,1 @@
+"""(model, texts) -> nats per sentence -> damage, disparity, intervals."""

@@ -1,0 +1,1 @@
+"""The model and the parallel texts that ship with the package."""

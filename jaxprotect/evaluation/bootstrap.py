@@ -1,0 +1,229 @@
+"""Paired bootstrap over sentences: resampled sums, and the intervals made from them.
+
+A draw takes S of the S sentences with replacement. Its counts are shared by every language and
+every variant, so that what is compared is compared on the same sentences.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxprotect.errors import InputError
+
+DRAWS = 10_000
+"""Draws of a reported interval."""
+
+LEVEL = 0.95
+"""Coverage of a reported interval."""
+
+CENTRAL = 0.6827
+"""Share of a normal distribution within one standard deviation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number and its interval; where one is missing, `reason` says why.
+
+    Args:
+        value: the number measured on all sentences; None when undefined.
+        low: lower end of its interval; None without an interval.
+        high: upper end.
+        reason: why the value or the interval is missing; empty when nothing is.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+
+    def to_row(self, name: str) -> dict[str, float | None]:
+        """`{name, name_low, name_high}`, ready for a table or a JSON line."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def bootstrap_counts(
+    sentences: int, *, draws: int = DRAWS, seed: int = 0, block: int = 256
+) -> Iterator[Float[np.ndarray, "block S"]]:
+    """How often each sentence is taken in each draw, a block of draws at a time.
+
+    Args:
+        sentences: S.
+        draws: number of draws.
+        seed: of the resampling; the same seed gives the same draws, whatever the block, and a
+            longer run starts with the draws of a shorter one.
+        block: most draws held at a time.
+
+    Returns:
+        Iterator of [at most block, S] counts in float64; each row sums to S.
+
+    Raises:
+        InputError: fewer than 1 sentence or draw, or a negative seed.
+    """
+    for name, value, least in (("sentences", sentences, 1), ("draws", draws, 1), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"`{name}` is {value}; it must be at least {least}")
+    return _count_blocks(sentences, draws, np.random.default_rng(seed), max(1, block))
+
+
+def _count_blocks(
+    sentences: int, draws: int, generator: np.random.Generator, block: int
+) -> Iterator[np.ndarray]:
+    for start in range(0, draws, block):
+        rows = min(block, draws - start)
+        taken = generator.integers(sentences, size=(rows, sentences))
+        taken += np.arange(rows)[:, None] * sentences
+        counts = np.bincount(taken.reshape(-1), minlength=rows * sentences)
+        yield counts.reshape(rows, sentences).astype(np.float64)
+
+
+def resampled_sums(
+    values: Float[np.ndarray, "... S M"],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    block: int = 256,
+) -> Float[np.ndarray, "... draws M"]:
+    """Sums over sentences in each draw: counts [draws, S] @ values [S, M].
+
+    Args:
+        values: [..., S, M] one number per sentence and column; leading axes (variants) are
+            multiplied one by one, so that a result does not depend on what else is in the batch.
+        draws: number of draws.
+        seed: see `bootstrap_counts`.
+        block: draws multiplied at a time.
+
+    Returns:
+        [..., draws, M] sums in float64.
+
+    Raises:
+        InputError: see `bootstrap_counts`.
+    """
+    values = np.ascontiguousarray(values, np.float64)
+    *batch, sentences, columns = values.shape
+    sums = np.empty((*batch, draws, columns))
+    done = 0
+    for counts in bootstrap_counts(sentences, draws=draws, seed=seed, block=block):
+        sums[..., done : done + len(counts), :] = counts @ values
+        done += len(counts)
+    return sums
+
+
+def percentile_interval(
+    samples: Float[np.ndarray, "draws ..."], level: float = LEVEL
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """Percentile interval: leaves floor((draws - 1) (1 - level) / 2) draws out on each side.
+
+    Its ends are draws themselves, never interpolated, and the interval of -x is minus that of x.
+
+    Args:
+        samples: [draws, ...] a statistic in each draw.
+        level: coverage, between 0 and 1.
+
+    Returns:
+        The lower and the upper ends.
+
+    Raises:
+        InputError: NaN samples, a level outside (0, 1), or too few draws for the level.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    out = _left_out(samples, level, (1 - level) / 2)
+    last = len(samples) - 1
+    ordered = np.partition(samples, (out, last - out), axis=0)
+    return ordered[out, ...], ordered[last - out, ...]
+
+
+def lower_bound(
+    samples: Float[np.ndarray, "draws ..."], level: float = LEVEL
+) -> Float[np.ndarray, "..."]:
+    """One-sided bound: a share `level` of the draws is not below it; see `percentile_interval`."""
+    out = _left_out(samples, level, 1 - level)
+    return np.partition(samples, out, axis=0)[out, ...]
+
+
+def upper_bound(
+    samples: Float[np.ndarray, "draws ..."], level: float = LEVEL
+) -> Float[np.ndarray, "..."]:
+    """One-sided bound: a share `level` of the draws is not above it; see `percentile_interval`."""
+    last = len(samples) - 1
+    out = _left_out(samples, level, 1 - level)
+    return np.partition(samples, last - out, axis=0)[last - out, ...]
+
+
+def simultaneous_upper(
+    values: Float[np.ndarray, "L"],
+    samples: Float[np.ndarray, "draws L"],
+    level: float = LEVEL,
+) -> Float[np.ndarray, "L"]:
+    """Upper bounds that hold for all columns at once: value_l + c s_l.
+
+    s_l is half the width of the central 68 % of column l's draws, and c the `level` quantile of
+    max_l (sample_l - value_l) / s_l. A few infinite samples do no harm. A column with s_l = 0 has
+    its own bound.
+
+    Args:
+        values: [L] the estimates.
+        samples: [draws, L] the same statistics in each draw.
+        level: probability that all L bounds hold.
+
+    Returns:
+        [L] bounds, never below the values.
+
+    Raises:
+        InputError: see `percentile_interval`.
+
+    Source: the max-t method of Romano and Wolf, Econometrica 73 (2005).
+    """
+    low_L, high_L = percentile_interval(samples, CENTRAL)
+    spread_L = (high_L - low_L) / 2
+    varies = spread_L > 0
+    bounds_L = values.copy()
+    if varies.any():
+        largest = ((samples - values)[:, varies] / spread_L[varies]).max(axis=1)
+        bounds_L += max(0.0, float(upper_bound(largest, level))) * spread_L
+    own_L = upper_bound(samples[:, ~varies], level)
+    bounds_L[~varies] = np.maximum(values[~varies], own_L)
+    return bounds_L
+
+
+def simultaneous_interval(
+    values: Float[np.ndarray, "L"],
+    samples: Float[np.ndarray, "draws L"],
+    level: float = LEVEL,
+) -> tuple[Float[np.ndarray, "L"], Float[np.ndarray, "L"]]:
+    """Intervals that hold for all columns at once, and so for their largest and smallest.
+
+    max_l low_l <= max_l theta_l <= max_l high_l whenever all L intervals hold. The percentile
+    interval of the maximum itself has no such guarantee: where many columns are equal, the
+    largest of a draw lies above the truth nearly always.
+
+    Args:
+        values: [L] the estimates.
+        samples: [draws, L] the same statistics in each draw.
+        level: probability that all L intervals hold.
+
+    Returns:
+        [L] lower and [L] upper ends; the values lie between them.
+
+    Raises:
+        InputError: see `percentile_interval`.
+    """
+    one_sided = (1 + level) / 2
+    low_L = 0.0 - simultaneous_upper(-values, -samples, one_sided)
+    return low_L, simultaneous_upper(values, samples, one_sided)
+
+
+def _left_out(samples: np.ndarray, level: float, share: float) -> int:
+    """Draws beyond a bound that leaves `share` of them out; refuses what has no such bound."""
+    if not 0 < level < 1:
+        raise InputError(f"`level` is {level}; it must be between 0 and 1, both excluded")
+    least = math.ceil(round(1 / share, 6))
+    if len(samples) < least:
+        raise InputError(f"`draws` is {len(samples)}; level {level} needs at least {least}")
+    if np.isnan(samples).any():
+        raise InputError("`samples` has NaN; a statistic must be a number in every draw")
+    # Rounded first: (1 - 0.95) / 2 is not 0.025, and a multiple must not fall below itself.
+    return math.floor(round((len(samples) - 1) * share, 6))

@@ -1,0 +1,293 @@
+"""Sentences -> tokens in batches of a few shapes, ready for jit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxprotect.errors import InputError
+from jaxprotect.evaluation.texts import Texts
+
+Start = Literal["prefix", "shift"]
+"""A sentence's first token is predicted from a start token, or is not scored."""
+STARTS: tuple[Start, ...] = get_args(Start)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Rows of one length; a row is one window of one sentence.
+
+    Args:
+        tokens: [B, T] token ids, padded on the right with 0; the model's input is the first
+            T - 1 columns.
+        scored: [B, T] True where the token's own probability counts; never in column 0.
+        language: [B] index into `Encoded.languages`; -1 for an empty row.
+        sentence: [B] index into `Encoded.ids`; -1 for an empty row.
+    """
+
+    tokens: Int[np.ndarray, "B T"]
+    scored: Bool[np.ndarray, "B T"]
+    language: Int[np.ndarray, "B"]
+    sentence: Int[np.ndarray, "B"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Encoded:
+    """Tokenised texts, and what each sentence amounts to.
+
+    Args:
+        batches: batches by growing length; those of one length have one shape.
+        languages: the languages, in the texts' order.
+        ids: line number of each sentence.
+        tokens: language -> scored tokens of each sentence.
+        bytes: language -> UTF-8 bytes of each sentence.
+        characters: language -> Unicode code points of each sentence.
+    """
+
+    batches: tuple[Batch, ...]
+    languages: tuple[str, ...]
+    ids: tuple[int, ...]
+    tokens: dict[str, Int[np.ndarray, "S"]]
+    bytes: dict[str, Int[np.ndarray, "S"]]
+    characters: dict[str, Int[np.ndarray, "S"]]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Distinct (B, T): how often a jitted function of a batch compiles."""
+        return tuple(sorted({(b.tokens.shape[0], b.tokens.shape[1]) for b in self.batches}))
+
+    @property
+    def padding(self) -> float:
+        """Share of the model's input positions that no scored token needs."""
+        inputs = sum(batch.tokens[:, 1:].size for batch in self.batches)
+        needed = 0
+        for batch in self.batches:
+            # A row is needed up to its last scored token; argmax finds that in the mirrored row.
+            last = batch.tokens.shape[1] - 1 - np.argmax(batch.scored[:, ::-1], axis=1)
+            needed += int(np.sum(np.where(batch.language >= 0, last, 0)))
+        return 1.0 - needed / inputs
+
+    def by_sentence(
+        self, values: Sequence[Float[Array | np.ndarray, "_"]]
+    ) -> dict[str, np.ndarray]:
+        """Sum the values of rows into their sentences, in float64.
+
+        Args:
+            values: for each batch its [B] values, such as nats.
+
+        Returns:
+            Language -> [S] float64.
+
+        Raises:
+            InputError: not one array per batch.
+        """
+        if len(values) != len(self.batches):
+            raise InputError(f"`values` has {len(values)} batches; there are {len(self.batches)}")
+        sums = np.zeros((len(self.languages), len(self.ids)))
+        for batch, of_rows in zip(self.batches, values, strict=True):
+            real = batch.language >= 0
+            where = (batch.language[real], batch.sentence[real])
+            np.add.at(sums, where, np.asarray(of_rows, np.float64)[real])
+        return dict(zip(self.languages, sums, strict=True))
+
+
+def rolling_windows(
+    tokens: Sequence[int], prefix: int, max_length: int, context: int = 1
+) -> list[tuple[list[int], list[int]]]:
+    """Cut a long text so that every token is predicted exactly once, in order.
+
+    The first window predicts `max_length` tokens from the prefix token. Each later one predicts
+    the next `max_length - context + 1` tokens after `context` tokens of the text; the last
+    reaches further back, so that it is as long as the others. The model's input is
+    `(context + targets)[:-1]`, never longer than `max_length`.
+
+    Args:
+        tokens: the text.
+        prefix: token that stands before the text.
+        max_length: longest input of the model, in tokens.
+        context: tokens of the text before the targets of a later window, 1 to `max_length`.
+
+    Returns:
+        (context tokens, target tokens) of each window; empty for an empty text.
+
+    Raises:
+        InputError: `max_length` below 1, or `context` outside 1 to `max_length`.
+
+    Source: the definition that lm-evaluation-harness uses (`get_rolling_token_windows` and
+    `make_disjoint_window` in its `lm_eval/utils.py`).
+
+    >>> rolling_windows([1, 2, 3, 4, 5, 6], prefix=0, max_length=4)
+    [([0], [1, 2, 3, 4]), ([2, 3, 4], [5, 6])]
+    """
+    if max_length < 1:
+        raise InputError(f"`max_length` is {max_length}; it must be at least 1")
+    if not 1 <= context <= max_length:
+        raise InputError(f"`context` is {context}; allowed are 1 to `max_length`, {max_length}")
+    if not tokens:
+        return []
+    windows = [([prefix], list(tokens[:max_length]))]
+    step = max_length - context + 1
+    for begin in range(max_length, len(tokens), step):
+        end = min(begin + step, len(tokens))
+        # Inputs end at end - 1 and are max_length long.
+        windows.append((list(tokens[end - 1 - max_length : begin]), list(tokens[begin:end])))
+    return windows
+
+
+def encode_texts(
+    texts: Texts,
+    tokenizer: Any,
+    *,
+    context: int,
+    start: str = "prefix",
+    batch_tokens: int = 4096,
+    max_batch: int | None = None,
+    vocab_size: int | None = None,
+) -> Encoded:
+    """Tokenise texts into batches of a few shapes.
+
+    `start="prefix"` puts the model's start token (the tokenizer's BOS, else its EOS) before
+    every sentence and scores all of its tokens. `start="shift"`, the seed protocol, takes the
+    tokens as the tokenizer gives them, special tokens included, and scores all but the first.
+    Sentences longer than the context are cut by `rolling_windows`.
+
+    Args:
+        texts: the sentences.
+        tokenizer: a `transformers` tokenizer.
+        context: longest input of the model, in tokens.
+        start: `prefix` or `shift`.
+        batch_tokens: most tokens (B * T) of a batch; a single row may exceed it.
+        max_batch: most rows of a batch; no limit by default.
+        vocab_size: rows of the model's embedding, to refuse ids beyond it.
+
+    Returns:
+        Batches, and the counts of every sentence.
+
+    Raises:
+        InputError: an option out of range, a tokenizer without a start token, a sentence
+            without a scored token, or a token id that the model does not have.
+    """
+    for name, value in {"context": context, "batch_tokens": batch_tokens}.items():
+        if value < 1:
+            raise InputError(f"`{name}` is {value}; it must be at least 1")
+    if max_batch is not None and max_batch < 1:
+        raise InputError(f"`max_batch` is {max_batch}; it must be at least 1")
+    if start not in STARTS:
+        raise InputError(f"`start` is {start!r}; allowed are {', '.join(STARTS)}")
+    prefix = _start_token(tokenizer) if start == "prefix" else None
+
+    rows: list[_Row] = []
+    counts: dict[str, np.ndarray] = {}
+    for language_index, language in enumerate(texts.languages):
+        tokenised = _tokenise(texts.sentences[language], tokenizer, special=prefix is None)
+        counts[language] = np.zeros(len(texts.ids), np.int64)
+        for index, tokens in enumerate(tokenised):
+            where = f"{language} line {texts.ids[index]} of {texts.source}"
+            first, targets = (tokens[:1], tokens[1:]) if prefix is None else ([prefix], tokens)
+            if not targets:
+                raise InputError(
+                    f"{where} has {len(tokens)} tokens, none of which is scored "
+                    f"with `start` {start!r}"
+                )
+            largest = max(*first, *targets)
+            if vocab_size is not None and largest >= vocab_size:
+                raise InputError(
+                    f"{where} has the token id {largest}; the model's ids end at {vocab_size - 1}"
+                )
+            counts[language][index] = len(targets)
+            for window in rolling_windows(targets, first[0], context):
+                rows.append(_Row(language_index, index, *window))
+    return Encoded(
+        batches=_batches(rows, context, batch_tokens, max_batch),
+        languages=texts.languages,
+        ids=texts.ids,
+        tokens=counts,
+        bytes={
+            language: np.array([len(sentence.encode()) for sentence in sentences])
+            for language, sentences in texts.sentences.items()
+        },
+        characters={
+            language: np.array([len(sentence) for sentence in sentences])
+            for language, sentences in texts.sentences.items()
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    language: int
+    sentence: int
+    context: list[int]
+    targets: list[int]
+
+    @property
+    def input_length(self) -> int:
+        return len(self.context) + len(self.targets) - 1
+
+
+def _start_token(tokenizer: Any) -> int:
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise InputError(
+        "`tokenizer` has neither a BOS nor an EOS token to start sentences with; "
+        "`start` 'shift' needs none"
+    )
+
+
+def _tokenise(sentences: Sequence[str], tokenizer: Any, *, special: bool) -> list[list[int]]:
+    # The tokenizer need not warn of long sentences: windows cut them.
+    return tokenizer(
+        list(sentences),
+        add_special_tokens=special,
+        return_attention_mask=False,
+        verbose=False,
+    )["input_ids"]
+
+
+def _bucket(length: int, context: int) -> int:
+    """Smallest of 16, 32, .. 128, 192, 256, 384, 512, 768, .. that holds `length` inputs."""
+    size = -(-length // 16) * 16
+    if size > 128:
+        power = 1 << (length - 1).bit_length()
+        size = power * 3 // 4 if length <= power * 3 // 4 else power
+    return min(size, context)
+
+
+def _batches(
+    rows: list[_Row], context: int, batch_tokens: int, max_batch: int | None
+) -> tuple[Batch, ...]:
+    buckets: dict[int, list[_Row]] = {}
+    for row in sorted(rows, key=lambda row: row.input_length):
+        buckets.setdefault(_bucket(row.input_length, context), []).append(row)
+    batches, small = [], []
+    lengths = list(buckets)
+    for inputs, longer in zip(lengths, [*lengths[1:], None], strict=True):
+        members = small + buckets[inputs]
+        most = max(1, batch_tokens // (inputs + 1))
+        most = most if max_batch is None else min(most, max_batch)
+        # Few rows join a somewhat longer length: padding them costs less than compiling it.
+        if longer is not None and longer <= 2 * inputs and 4 * len(members) < most:
+            small = members
+            continue
+        small = []
+        # Equal batches, so that the last has few empty rows and all share one shape.
+        size = -(-len(members) // -(-len(members) // most))
+        for begin in range(0, len(members), size):
+            batches.append(_batch(members[begin : begin + size], size, inputs + 1))
+    return tuple(batches)
+
+
+def _batch(rows: list[_Row], size: int, length: int) -> Batch:
+    tokens = np.zeros((size, length), np.int32)
+    scored = np.zeros((size, length), bool)
+    language = np.full(size, -1, np.int32)
+    sentence = np.full(size, -1, np.int32)
+    for i, row in enumerate(rows):
+        used = row.input_length + 1
+        tokens[i, :used] = row.context + row.targets
+        scored[i, len(row.context) : used] = True
+        language[i], sentence[i] = row.language, row.sentence
+    return Batch(tokens=tokens, scored=scored, language=language, sentence=sentence)

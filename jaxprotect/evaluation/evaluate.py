@@ -1,0 +1,89 @@
+"""(model, texts) -> nats of every sentence."""
+
+import jax
+import numpy as np
+
+from jaxprotect.errors import InputError
+from jaxprotect.evaluation.encoding import Encoded, Start, encode_texts
+from jaxprotect.evaluation.evaluation import Evaluation
+from jaxprotect.evaluation.loss import sentence_nats
+from jaxprotect.evaluation.texts import Texts
+from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.model import Model
+from jaxprotect.models.transformer import Params
+
+_batch_nats = jax.jit(sentence_nats, static_argnames="config")
+
+
+def encode(
+    model: Model, texts: Texts, *, start: Start = "prefix", batch_tokens: int = 4096
+) -> Encoded:
+    """Tokenise texts for a model: `encode_texts` with the model's tokenizer and limits."""
+    return encode_texts(
+        texts,
+        model.tokenizer,
+        context=model.config.context,
+        start=start,
+        batch_tokens=batch_tokens,
+        vocab_size=model.config.vocab_size,
+    )
+
+
+def evaluate_encoded(params: Params, encoded: Encoded, config: ModelConfig) -> Evaluation:
+    """Nats of every sentence of encoded texts; compiles once per batch shape.
+
+    Args:
+        params: parameter tree.
+        encoded: tokenised texts.
+        config: the architecture.
+
+    Returns:
+        Nats and sizes of every sentence.
+
+    Raises:
+        InputError: a sentence whose nats are not finite, which says that the weights are broken.
+    """
+    # Dispatch is asynchronous: every batch is queued before the first result is read.
+    of_rows = [_batch_nats(params, b.tokens, b.scored, config=config) for b in encoded.batches]
+    nats = encoded.by_sentence([np.asarray(values) for values in of_rows])
+    for language, values in nats.items():
+        if not np.isfinite(values).all():
+            line = encoded.ids[int(np.flatnonzero(~np.isfinite(values))[0])]
+            raise InputError(f"`params` give nats that are not finite, first at {language}:{line}")
+    return Evaluation(
+        nats=nats,
+        tokens=encoded.tokens,
+        bytes=encoded.bytes,
+        characters=encoded.characters,
+        ids=encoded.ids,
+        vocab_size=config.vocab_size,
+    )
+
+
+def evaluate(
+    model: Model,
+    texts: Texts,
+    params: Params | None = None,
+    *,
+    start: Start = "prefix",
+    batch_tokens: int = 4096,
+) -> Evaluation:
+    """Nats of every sentence, in every language.
+
+    Args:
+        model: the model; its tokenizer and architecture.
+        texts: parallel sentences.
+        params: other weights of the same architecture, such as quantized ones; the model's own
+            by default.
+        start: `prefix` scores every token after a start token; `shift` is the seed protocol.
+        batch_tokens: most tokens of one batch; the result does not depend on it.
+
+    Returns:
+        Nats and sizes of every sentence.
+
+    Raises:
+        InputError: texts that the tokenizer or the model cannot take, or broken weights.
+    """
+    encoded = encode(model, texts, start=start, batch_tokens=batch_tokens)
+    weights = model.params if params is None else params
+    return evaluate_encoded(weights, encoded, model.config)
