@@ -1,0 +1,87 @@
+"""jaxprotect: which weights must stay in high precision so that no language is left behind.
+
+The public names, each imported when it is first used, so that `import jaxprotect` is quick:
+
+>>> import jaxprotect
+>>> model = jaxprotect.load_model("reference")
+>>> texts = jaxprotect.load_texts("reference", split="test", languages=["eng_Latn", "heb_Hebr"])
+>>> spec = jaxprotect.QuantSpec(bits=3)
+>>> mask = jaxprotect.masks.by_magnitude(model.params, fraction=0.01)
+>>> quantized = jaxprotect.quantize(model.params, mask, spec, model.config)
+>>> base = jaxprotect.evaluate(model, texts)
+>>> damages = jaxprotect.disparity(base, jaxprotect.evaluate(model, texts, quantized))
+>>> sorted(damages.languages)
+['eng_Latn', 'heb_Hebr']
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxprotect.errors import InputError
+    from jaxprotect.evaluation.disparity import compare, disparity, disparity_table
+    from jaxprotect.evaluation.evaluate import evaluate
+    from jaxprotect.evaluation.texts import Texts, load_texts
+    from jaxprotect.models.census import census
+    from jaxprotect.models.checkpoint import save_model_folder
+    from jaxprotect.models.config import ModelConfig
+    from jaxprotect.models.hub import load_model
+    from jaxprotect.models.model import Model
+    from jaxprotect.models.transformer import forward
+    from jaxprotect.quantization.quantize import quantize
+    from jaxprotect.quantization.spec import QuantSpec
+    from jaxprotect.selection import masks
+
+_HOMES = {
+    "InputError": "errors",
+    "Model": "models.model",
+    "ModelConfig": "models.config",
+    "QuantSpec": "quantization.spec",
+    "Texts": "evaluation.texts",
+    "census": "models.census",
+    "compare": "evaluation.disparity",
+    "disparity": "evaluation.disparity",
+    "disparity_table": "evaluation.disparity",
+    "evaluate": "evaluation.evaluate",
+    "forward": "models.transformer",
+    "load_model": "models.hub",
+    "load_texts": "evaluation.texts",
+    "masks": "selection.masks",
+    "quantize": "quantization.quantize",
+    "save_model_folder": "models.checkpoint",
+}
+"""Public name -> the module of this package that defines it."""
+
+__all__ = [
+    "InputError",
+    "Model",
+    "ModelConfig",
+    "QuantSpec",
+    "Texts",
+    "census",
+    "compare",
+    "disparity",
+    "disparity_table",
+    "evaluate",
+    "forward",
+    "load_model",
+    "load_texts",
+    "masks",
+    "quantize",
+    "save_model_folder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxprotect' has no attribute {name!r}")
+    home = importlib.import_module(f"jaxprotect.{_HOMES[name]}")
+    value = getattr(home, name, home)  # `masks` is the module itself
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The project's experiments: each module states its question and runs on its own."""

@@ -1,0 +1,265 @@
+"""A run folder: what was asked, every result as a row, nothing half written, safe to resume.
+
+manifest.json    configuration, model, texts, versions, device
+results.jsonl    one row per variant and language, append-only, in the order of the run
+nats/<variant>.npy   [languages, sentences] float64 nats
+nats/sizes.npy   tokens, bytes and characters of the sentences, same layout
+lock             held while a process writes
+"""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import io
+import json
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxprotect.errors import InputError
+from jaxprotect.evaluation.evaluation import Evaluation
+
+FIXED = ("config", "model", "texts", "experiments")
+"""Manifest entries that a resume must share with the run it continues."""
+
+ORIGINAL = "original"
+"""The name under which the unquantized model's nats are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """An open or finished run.
+
+    Args:
+        folder: where it lives.
+        manifest: what was asked, and on what.
+        rows: finished rows, in order.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def has_original(self) -> bool:
+        """Whether the unquantized model has been measured."""
+        return (self.folder / "nats" / f"{ORIGINAL}.npy").exists()
+
+    @property
+    def variants(self) -> list[str]:
+        """Names of the finished variants, in order."""
+        return list(dict.fromkeys(row["variant"] for row in self.rows))
+
+    def evaluation(self, variant: str) -> Evaluation:
+        """A finished variant's evaluation, or with `ORIGINAL` the unquantized model's."""
+        texts = self.manifest["texts"]
+        nats = _load(self.folder / "nats" / f"{variant}.npy")
+        tokens, sizes, characters = _load(self.folder / "nats" / "sizes.npy")
+
+        def by_language(values: np.ndarray) -> dict[str, np.ndarray]:
+            return dict(zip(texts["languages"], values, strict=True))
+
+        return Evaluation(
+            nats=by_language(nats),
+            tokens=by_language(tokens),
+            bytes=by_language(sizes),
+            characters=by_language(characters),
+            ids=tuple(texts["ids"]),
+            vocab_size=self.manifest["model"]["architecture"]["vocab_size"],
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("jaxprotect", "jax", "jaxlib", "numpy", "transformers", "tokenizers")
+    found = {"python": platform.python_version()}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def device() -> dict[str, Any]:
+    """The device that computes, and the precision of its float32 products."""
+    first = jax.devices()[0]
+    return {
+        "platform": first.platform,
+        "kind": first.device_kind,
+        "count": jax.device_count(),
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+    }
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is whole or absent: temporary file, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """JSON text that refuses NaN and infinities."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
+
+
+@contextlib.contextmanager
+def open_run(folder: Path, manifest: dict[str, Any]) -> Iterator[Run]:
+    """Start a run, or continue the one that lies in the folder.
+
+    Args:
+        folder: made if it is not there.
+        manifest: what is asked now, with the entries `FIXED`.
+
+    Yields:
+        The run with what is finished so far; the lock is held until the block ends.
+
+    Raises:
+        InputError: the folder holds another run or other files, or another process writes to it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"`out` {folder} is being written by another process") from error
+        path = folder / "manifest.json"
+        wanted = json.loads(to_json(manifest | {"versions": versions(), "device": device()}))
+        if path.exists():
+            _check_same(folder, _read_json(path), wanted)
+        else:
+            strangers = sorted(p.name for p in folder.iterdir() if p.name != "lock")
+            if strangers:
+                raise InputError(
+                    f"`out` {folder} has no manifest.json but holds {strangers[:5]}; "
+                    "give a new or empty folder"
+                )
+            write_atomically(path, to_json(wanted, indent=1).encode())
+        _drop_partial_rows(folder, wanted["texts"]["languages"])
+        yield read_run(folder)
+
+
+def read_run(folder: Path) -> Run:
+    """A run as it lies on disk.
+
+    Args:
+        folder: a run folder.
+
+    Returns:
+        Manifest and rows.
+
+    Raises:
+        InputError: no run there, or a file of it is damaged.
+    """
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise InputError(f"{folder} is not a run folder: it has no manifest.json")
+    rows = []
+    lines = _result_lines(folder)
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{folder / 'results.jsonl'}:{number} is not JSON: {error}") from error
+    return Run(folder=folder, manifest=_read_json(path), rows=tuple(rows))
+
+
+def append_variant(
+    run: Run, variant: str, evaluation: Evaluation, rows: list[dict[str, Any]]
+) -> Run:
+    """Add a finished variant: its nats first, then its rows in one durable write.
+
+    Args:
+        run: the open run.
+        variant: a name that is not in it yet.
+        evaluation: its nats.
+        rows: one per language.
+
+    Returns:
+        The run with the variant.
+    """
+    _save(run.folder / "nats" / f"{variant}.npy", evaluation.nats)
+    text = "".join(to_json(row) + "\n" for row in rows)
+    with (run.folder / "results.jsonl").open("ab") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    return Run(folder=run.folder, manifest=run.manifest, rows=(*run.rows, *rows))
+
+
+def save_original(run: Run, evaluation: Evaluation) -> None:
+    """Write the unquantized model's nats, and the sizes of the sentences."""
+    sizes = (evaluation.tokens, evaluation.bytes, evaluation.characters)
+    stacked = np.stack([np.stack(list(of.values())) for of in sizes]).astype(np.int64)
+    write_atomically(run.folder / "nats" / "sizes.npy", _npy(stacked))
+    _save(run.folder / "nats" / f"{ORIGINAL}.npy", evaluation.nats)
+
+
+def _save(path: Path, nats: dict[str, np.ndarray]) -> None:
+    write_atomically(path, _npy(np.stack(list(nats.values())).astype(np.float64)))
+
+
+def _npy(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+
+
+def _result_lines(folder: Path) -> list[str]:
+    path = folder / "results.jsonl"
+    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+
+
+def _check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to mix two runs; the message lists what differs."""
+    differences = []
+    for entry in FIXED:
+        old, new = _flat(before.get(entry), entry), _flat(now.get(entry), entry)
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) != new.get(name):
+                differences.append(f"{name}: {old.get(name)!r} there, {new.get(name)!r} now")
+    if differences:
+        raise InputError(
+            f"`out` {folder} holds another run; give another folder. " + "; ".join(differences[:6])
+        )
+
+
+def _flat(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}").items()}
+
+
+def _drop_partial_rows(folder: Path, languages: list[str]) -> None:
+    """Cut what a killed process left of a variant: a torn line, or fewer rows than languages."""
+    path = folder / "results.jsonl"
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+    kept = whole[: len(whole) - len(whole) % len(languages)]
+    if sum(map(len, kept)) != len(data):
+        write_atomically(path, b"".join(kept))
