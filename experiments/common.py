@@ -17,10 +17,10 @@ from jaxprotect.models.model import Model
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.runs.report import write_report
 from jaxprotect.runs.results import Run, open_run
-from jaxprotect.runs.summary import write_summary
+from jaxprotect.runs.summary import print_tables, write_summary
 from jaxprotect.runs.sweep import Variant, sweep
 
-Flat = tyro.conf.arg(prefix_name=False)
+Flat = tyro.conf.arg(name="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +54,6 @@ class Setup:
     batch_tokens: int = 4096
     out: Path | None = None
 
-    def __post_init__(self) -> None:
-        """The seed protocol is one quantizer; asking it for another is a mistake."""
-        if self.protocol == "seed" and self.spec not in (QuantSpec(), SEED_SPEC):
-            raise InputError(
-                f"`protocol` seed fixes the quantizer ({SEED_SPEC.label}, scale from all weights); "
-                "leave the quantizer's options out"
-            )
-
     @property
     def quantizer(self) -> QuantSpec:
         """The quantizer in force."""
@@ -79,7 +71,17 @@ class Setup:
 
 
 def load_inputs(setup: Setup) -> tuple[Model, Texts, Encoded]:
-    """The model, the texts, and the texts in the model's tokens."""
+    """The model, the texts, and the texts in the model's tokens.
+
+    Raises:
+        InputError: the seed protocol with options of another quantizer, or whatever is wrong with
+            model and texts.
+    """
+    if setup.protocol == "seed" and setup.spec not in (QuantSpec(), SEED_SPEC):
+        raise InputError(
+            f"`protocol` seed fixes the quantizer ({SEED_SPEC.label}, scale from all weights); "
+            "leave the quantizer's options out"
+        )
     split = None if setup.split == "all" else setup.split
     texts = load_texts(setup.texts, languages=setup.languages, split=split)
     model = load_model(setup.model, revision=setup.revision)
@@ -138,8 +140,10 @@ def run_experiments(
             reference=setup.reference,
             draws=setup.draws,
         )
-        write_summary(run)
-        write_report(run)
+        rows = write_summary(run)
+        report = write_report(run, rows)
+    print_tables(run, rows)
+    print(f"report: {report}")
     return run
 
 

@@ -267,7 +267,11 @@ def run(config: Config) -> None:
     params = train(config, model, streams)
     if config.export is not None:
         save_model_folder(
-            config.export, params, model, tokenizer_file=config.work / "tokenizer.json"
+            config.export,
+            params,
+            model,
+            tokenizer_file=config.work / "tokenizer.json",
+            dtype="float16",
         )
 
 

@@ -19,6 +19,9 @@ DRAWS = 10_000
 LEVEL = 0.95
 """Coverage of a reported interval."""
 
+COUNTS_AT_ONCE = 2**21
+"""Most counts held at a time (16 MiB); more draws are taken in blocks."""
+
 CENTRAL = 0.6827
 """Share of a normal distribution within one standard deviation."""
 
@@ -45,7 +48,7 @@ class Estimate:
 
 
 def bootstrap_counts(
-    sentences: int, *, draws: int = DRAWS, seed: int = 0, block: int = 256
+    sentences: int, *, draws: int = DRAWS, seed: int = 0, block: int | None = None
 ) -> Iterator[Float[np.ndarray, "block S"]]:
     """How often each sentence is taken in each draw, a block of draws at a time.
 
@@ -54,7 +57,7 @@ def bootstrap_counts(
         draws: number of draws.
         seed: of the resampling; the same seed gives the same draws, whatever the block, and a
             longer run starts with the draws of a shorter one.
-        block: most draws held at a time.
+        block: most draws held at a time; by default those of 16 MiB of counts.
 
     Returns:
         Iterator of [at most block, S] counts in float64; each row sums to S.
@@ -65,7 +68,8 @@ def bootstrap_counts(
     for name, value, least in (("sentences", sentences, 1), ("draws", draws, 1), ("seed", seed, 0)):
         if value < least:
             raise InputError(f"`{name}` is {value}; it must be at least {least}")
-    return _count_blocks(sentences, draws, np.random.default_rng(seed), max(1, block))
+    block = max(1, COUNTS_AT_ONCE // sentences if block is None else block)
+    return _count_blocks(sentences, draws, np.random.default_rng(seed), block)
 
 
 def _count_blocks(
@@ -84,7 +88,7 @@ def resampled_sums(
     *,
     draws: int = DRAWS,
     seed: int = 0,
-    block: int = 256,
+    block: int | None = None,
 ) -> Float[np.ndarray, "... draws M"]:
     """Sums over sentences in each draw: counts [draws, S] @ values [S, M].
 

@@ -221,7 +221,7 @@ def _ratio(
     assert denominator.value is not None
     assert denominator.low is not None
     assert denominator.high is not None
-    if denominator.value <= 0:
+    if denominator.low <= 0 or denominator.value <= 0:
         where = "includes 0" if denominator.high >= 0 else "lies below 0"
         interval = f"[{denominator.low:.3g}, {denominator.high:.3g}]"
         reason = f"the interval {interval} of the reference languages' mean relative damage {where}"

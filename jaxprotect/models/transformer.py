@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.layers import attention, layer_norm, mlp
 
@@ -43,11 +44,11 @@ def hidden_states(
         Hidden states in the params' dtype.
 
     Raises:
-        ValueError: `tokens` is longer than the learned position table.
+        InputError: `tokens` is longer than the learned position table.
     """
     length = tokens.shape[1]
     if config.positions == "learned" and length > config.context:
-        raise ValueError(f"`tokens` has {length} positions; the model has {config.context}")
+        raise InputError(f"`tokens` has {length} positions; the model has {config.context}")
     x_BxTxD = params["embed"]["tokens"][tokens]
     if config.positions == "learned":
         start = config.position_offset
@@ -88,7 +89,7 @@ def forward(
         [B, T, V] logits; position t predicts token t + 1.
 
     Raises:
-        ValueError: `tokens` is longer than the learned position table.
+        InputError: `tokens` is longer than the learned position table.
     """
     return unembed(params, hidden_states(params, tokens, config), config)
 

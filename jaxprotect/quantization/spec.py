@@ -21,8 +21,9 @@ class QuantSpec:
         symmetric: levels around zero, scale = max|w| / (2^(bits-1) - 1); else levels from the
             smallest to the largest weight with an integer zero point.
         scale_from: which weights set the scale: the unprotected ones, or all of them.
-        eligible: matrices and embeddings; or every parameter whose checkpoint name contains
-            "weight" (norm gains too, the seed protocol); or everything (biases too).
+        eligible: which parameters are quantized at all: matrices (kernels and embeddings);
+            weights (norm gains too: all that checkpoints name `weight`, the seed protocol); or
+            everything (biases too).
         protected_dtype: how protected weights are stored.
     """
 

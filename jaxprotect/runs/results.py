@@ -163,14 +163,13 @@ def read_run(folder: Path) -> Run:
     path = folder / "manifest.json"
     if not path.exists():
         raise InputError(f"{folder} is not a run folder: it has no manifest.json")
-    rows = []
-    lines = _result_lines(folder)
-    for number, line in enumerate(lines, 1):
+    manifest, rows = _read_json(path), []
+    for number, line in enumerate(_result_lines(folder), 1):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
             raise InputError(f"{folder / 'results.jsonl'}:{number} is not JSON: {error}") from error
-    return Run(folder=folder, manifest=_read_json(path), rows=tuple(rows))
+    return Run(folder=folder, manifest=manifest, rows=tuple(rows))
 
 
 def append_variant(

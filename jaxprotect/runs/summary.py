@@ -4,13 +4,10 @@ import csv
 import io
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from jaxprotect.evaluation.disparity import disparity_table
 from jaxprotect.evaluation.seed import seed_metrics
 from jaxprotect.runs.results import ORIGINAL, Run, write_atomically
+from jaxprotect.runs.tables import console, interval, table
 
 SHARED = ("variant", "quantizer", "protected", "eligible", "fraction")
 """What a summary row takes from the variant's rows."""
@@ -53,51 +50,36 @@ def write_summary(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def print_tables(run: Run, rows: list[dict[str, Any]], console: Console | None = None) -> None:
+def print_tables(run: Run, rows: list[dict[str, Any]]) -> None:
     """Print one table per experiment.
 
     Args:
         run: the run.
         rows: its summary.
-        console: where to; the terminal by default, and 110 columns where there is none.
     """
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(width=110, file=console.file)
     by_name = {row["variant"]: row for row in rows}
     seed = run.manifest["config"]["protocol"] == "seed"
+    numbers = ["share", "worst damage, % of nats", "language", "nats/sentence", "disparity"]
     for experiment, variants in run.manifest["experiments"].items():
-        title = f"{experiment}: {rows[0]['quantizer']}, {rows[0]['sentences']} sentences"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-        table.add_column("protected", no_wrap=True)
-        table.add_column("share", justify="right", no_wrap=True)
-        table.add_column("worst damage, % of nats", justify="right", no_wrap=True)
-        table.add_column("language", no_wrap=True)
-        table.add_column("nats/sentence", justify="right", no_wrap=True)
-        table.add_column("disparity", justify="right", no_wrap=True)
-        if seed:
-            table.add_column("R2 (study)", justify="right", no_wrap=True)
+        made = table(
+            f"{experiment}: {rows[0]['quantizer']}, {rows[0]['sentences']} sentences",
+            ["protected"],
+            numbers + (["R2 (study)"] if seed else []),
+        )
         for name in variants:
-            table.add_row(*_cells(by_name[name], seed))
-        console.print(table)
+            made.add_row(*_cells(by_name[name], seed))
+        console().print(made)
 
 
 def _cells(row: dict[str, Any], seed: bool) -> list[str]:
     cells = [
         row["variant"],
         f"{100 * row['fraction']:.2f} %",
-        _interval(row, "worst_relative", 100),
+        interval(row, "worst_relative", 100),
         row["worst_language"],
         f"{row['worst_damage']:.2f}",
-        "undefined" if row["ratio"] is None else _interval(row, "ratio", 1),
+        interval(row, "ratio"),
     ]
     if seed:
         cells.append("undefined" if row["seed_r2"] is None else f"{row['seed_r2']:.2f}")
     return cells
-
-
-def _interval(row: dict[str, Any], key: str, factor: float) -> str:
-    value, low, high = (row[f"{key}{end}"] for end in ("", "_low", "_high"))
-    if low is None:
-        return f"{factor * value:.2f}"
-    return f"{factor * value:.2f} [{factor * low:.2f}, {factor * high:.2f}]"

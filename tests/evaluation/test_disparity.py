@@ -9,6 +9,7 @@ import pytest
 
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation import disparity as module
+from jaxprotect.evaluation.bootstrap import Estimate
 from jaxprotect.evaluation.disparity import compare, disparity, disparity_table
 from jaxprotect.evaluation.evaluation import Evaluation
 
@@ -189,9 +190,9 @@ def test_identical_evaluations_have_no_damage_and_no_ratio():
 
 def test_the_ratio_is_undefined_where_the_reference_may_not_be_harmed():
     base = original()
-    uncertain = risen(base, RISES | {"eng_Latn": 0.001, "fra_Latn": 0.001}, noise=50)
+    uncertain = risen(base, RISES | {"eng_Latn": 0.01}, noise=10)
     result = disparity(base, uncertain, draws=400, reference=["eng_Latn"])
-    assert result.reference_relative.low < 0 < result.reference_relative.high
+    assert result.reference_relative.low < 0 < result.reference_relative.value
     assert result.ratio.value is None
     assert result.ratio.reason.startswith("undefined: the interval [")
     better = risen(base, RISES | {"eng_Latn": -0.05})
@@ -213,6 +214,20 @@ def test_a_few_draws_without_a_denominator_leave_the_interval_finite():
             assert 1 <= result.ratio.low <= result.ratio.value <= result.ratio.high < math.inf
             found += 1
     assert found
+
+
+def test_draws_without_a_denominator_count_as_the_largest_ratios():
+    generator = np.random.default_rng(0)
+    relative = np.array([0.1, 0.4]) + 0.01 * generator.normal(size=(400, 2))
+    denominator = Estimate(value=0.1, low=0.08, high=0.12)
+
+    def ratio(lowest):
+        few = relative.copy()
+        few[:5, 0] = lowest
+        return module._ratio(np.array([0.1, 0.4]), few, denominator, few[:, :1], 0.95)
+
+    assert ratio(-0.01) == ratio(0.0) == ratio(1e-9)
+    assert 4 < ratio(-0.01).high < math.inf
 
 
 def test_destroyed_means_worse_than_guessing_uniformly():

@@ -1,0 +1,106 @@
+"""Tables for the terminal."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from jaxprotect.evaluation.damage import Disparity
+from jaxprotect.models.census import Census
+
+WIDTH = 110
+"""Columns of a table where there is no terminal."""
+
+
+def console() -> Console:
+    """A console as wide as the terminal, or `WIDTH` columns wide where there is none."""
+    found = Console()
+    return found if found.is_terminal else Console(width=WIDTH)
+
+
+def table(title: str, left: list[str], right: list[str]) -> Table:
+    """An empty table of text columns and right-aligned number columns."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in left:
+        made.add_column(heading, no_wrap=True)
+    for heading in right:
+        made.add_column(heading, justify="right", no_wrap=True)
+    return made
+
+
+def interval(row: dict[str, Any], key: str, factor: float = 1.0, digits: int = 2) -> str:
+    """`value [low, high]` of a row's estimate, `undefined` without a value."""
+    value, low, high = (row[f"{key}{end}"] for end in ("", "_low", "_high"))
+    if value is None:
+        return "undefined"
+    if low is None:
+        return f"{factor * value:.{digits}f}"
+    return f"{factor * value:.{digits}f} [{factor * low:.{digits}f}, {factor * high:.{digits}f}]"
+
+
+def print_census(census: Census, *, layers: bool) -> None:
+    """Print a census: model and components, and with `layers` every block."""
+    made = table(f"{census.name}: parameters", ["part"], ["weights", "biases", "total", "share"])
+    for row in census.rows():
+        if row["head"] is not None or (row["layer"] is not None and not layers):
+            continue
+        part = row["part"] if row["layer"] is None else f"layer {row['layer']} {row['part']}"
+        counts = [f"{row[key]:,}" for key in ("weights", "biases", "total")]
+        made.add_row(str(part), *counts, f"{100 * float(row['share'] or 0):.3f} %")
+    head = census.attention_head
+    made.add_row("one attention head", f"{head.weights:,}", f"{head.biases:,}", f"{head.total:,}")
+    console().print(made)
+    eligible = ", ".join(f"{policy} {count:,}" for policy, count in census.eligible.items())
+    console().print(f"eligible weights by policy: {eligible}", highlight=False)
+
+
+def print_brief(rows: list[dict[str, Any]]) -> None:
+    """Print the study's counts of GPT-2 beside the exact ones."""
+    made = table("GPT-2 as the study counted it", ["quantity"], ["study", "exact", "difference"])
+    made.add_column("why")
+    for row in rows:
+        counts = [f"{row[key]:,}" for key in ("brief", "exact", "difference")]
+        made.add_row(row["quantity"], *counts, row["why"])
+    console().print(made)
+
+
+def print_evaluation(rows: list[dict[str, Any]]) -> None:
+    """Print the rows of `language_rates`."""
+    made = table(
+        f"{rows[0]['sentences']} sentences, 95 % intervals over sentences",
+        ["language"],
+        ["nats/sentence", "bits/byte", "bits/character", "tokens/byte"],
+    )
+    for row in rows:
+        made.add_row(
+            row["language"],
+            interval(row, "nats", digits=1),
+            interval(row, "bits_per_byte", digits=3),
+            f"{row['bits_per_character']:.3f}",
+            f"{row['tokens_per_byte']:.3f}",
+        )
+    console().print(made)
+
+
+def print_damages(result: Disparity, title: str) -> None:
+    """Print what a variant costs every language, the worst first, and the disparity."""
+    made = table(title, ["language"], ["damage, % of nats", "nats/sentence", "bits/byte", "was"])
+    for row in sorted(result.rows(), key=lambda row: -float(row["relative"] or 0)):
+        mark = " destroyed" if row["destroyed"] else ""
+        made.add_row(
+            f"{row['language']}{mark}",
+            interval(row, "relative", 100),
+            interval(row, "damage"),
+            f"{row['bits_per_byte_quantized']:.3f}",
+            f"{row['bits_per_byte_original']:.3f}",
+        )
+    screen, summary = console(), result.summary()
+    screen.print(made)
+    reason = f" ({result.ratio.reason})" if result.ratio.value is None else ""
+    against = ", ".join(result.reference)
+    screen.print(
+        f"disparity (worst / mean of {against}): {interval(summary, 'ratio')}{reason}",
+        highlight=False,
+        markup=False,
+    )

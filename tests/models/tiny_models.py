@@ -1,0 +1,32 @@
+"""A tiny config of every family and awkward setting, and how to compare params."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.transformer import Params
+from jaxprotect.trees import leaf_paths
+
+GPT2 = ModelConfig(
+    family="gpt2", layers=2, width=6, heads=3, mlp_width=10, vocab_size=11, context=5
+)
+OPT = replace(GPT2, family="opt", position_offset=2, fused_qkv=False, activation="relu")
+NEOX = replace(GPT2, family="gpt_neox", positions="rotary", rotary_dim=2, tied_head=False)
+BLOOM = replace(GPT2, family="bloom", positions="alibi", embedding_norm=True, mlp_width=24)
+CONFIGS = {
+    "gpt2": GPT2,
+    "gpt2 untied": replace(GPT2, tied_head=False),
+    "opt": OPT,
+    "opt bare": replace(OPT, attention_bias=False, mlp_bias=False, final_norm=False),
+    "neox": NEOX,
+    "neox tied": replace(NEOX, attention_bias=False, tied_head=True),
+    "bloom": BLOOM,
+}
+
+
+def assert_same(a: Params, b: Params) -> None:
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for path, leaf in leaf_paths(a).items():
+        np.testing.assert_array_equal(leaf, leaf_paths(b)[path], err_msg=path)
