@@ -8,6 +8,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
+from experiments.replication import (
+    our_variants,
+    print_replication,
+    replication_table,
+    study_model,
+)
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded, Start
 from jaxprotect.evaluation.evaluate import encode
@@ -16,7 +22,7 @@ from jaxprotect.models.hub import load_model
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.runs.report import write_report
-from jaxprotect.runs.results import Run, open_run
+from jaxprotect.runs.results import Run, open_run, write_csv
 from jaxprotect.runs.summary import print_tables, write_summary
 from jaxprotect.runs.sweep import Variant, sweep
 
@@ -142,7 +148,13 @@ def run_experiments(
         )
         rows = write_summary(run)
         report = write_report(run, rows)
+        studied = study_model(model.config) if setup.protocol == "seed" else None
+        replication = replication_table(our_variants(run, texts), model=studied) if studied else []
+        if replication:
+            write_csv(run.folder / "replication.csv", replication)
     print_tables(run, rows)
+    if replication:
+        print_replication(replication)
     print(f"report: {report}")
     return run
 

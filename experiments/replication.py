@@ -11,12 +11,16 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from experiments.study import Intervention, StoredResult, stored_results
-from jaxprotect.evaluation.seed import degradation, seed_ratios
+from experiments.study import LAYERS, Intervention, StoredResult, intervention, stored_results
+from jaxprotect.evaluation.seed import degradation, ln_perplexity, seed_ratios
 from jaxprotect.evaluation.texts import Texts
+from jaxprotect.models.config import ModelConfig
+from jaxprotect.runs.results import ORIGINAL, Run
+from jaxprotect.runs.tables import console, table
 
 LN_PPL_TOLERANCE = 0.01
 WHOSE = ("stored", "ours", "difference")
+COUNTS = ("count_stored", "count_ours")
 Row = dict[str, str | int | float | bool | None]
 
 
@@ -77,6 +81,39 @@ def replication_table(
         for mine in measured
         if mine.intervention == stored.intervention and mine.eligible == stored.eligible
         for row in _rows(stored, mine)
+    ]
+
+
+def study_model(config: ModelConfig) -> str | None:
+    """The study's model of this architecture by hub id; None where it had none."""
+    names = {"gpt2": "gpt2", "opt": "facebook/opt-125m", "gpt_neox": "EleutherAI/pythia-160m"}
+    return names.get(config.family) if (config.layers, config.width) == (LAYERS, 768) else None
+
+
+def our_variants(run: Run, texts: Texts) -> list[Measured]:
+    """The variants of a seed-protocol run that the study could have had.
+
+    Args:
+        run: a finished run under the seed protocol.
+        texts: the texts it was measured on.
+
+    Returns:
+        One `Measured` per variant; random controls and single heads are left out.
+    """
+    checksums, base = text_checksums(texts), run.evaluation(ORIGINAL)
+    first = {}
+    for row in run.rows:
+        first.setdefault(row["variant"], row)
+    return [
+        Measured(
+            intervention=intervention(**row["intervention"]),
+            ln_ppl_original=ln_perplexity(base),
+            ln_ppl_quantized=ln_perplexity(run.evaluation(name)),
+            texts=checksums,
+            count=row["protected"],
+        )
+        for name, row in first.items()
+        if row["intervention"]["kind"] not in ("random", "heads")
     ]
 
 
@@ -141,3 +178,21 @@ def _our_ratio(stored: StoredResult, mine: Measured) -> float | None:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
+
+
+def print_replication(rows: list[Row]) -> None:
+    """Print ln PPL of the quantized model, the study's beside ours, and the protected counts."""
+    made = table(
+        "Replication: ln PPL of the quantized model",
+        ["study", "protected", "language", "texts"],
+        ["stored", "ours", "difference", "count stored", "count ours"],
+    )
+    for row in rows:
+        if row["language"] == "all":
+            continue
+        stored, ours, difference = (row[f"ln_ppl_quantized_{whose}"] for whose in WHOSE)
+        losses = ["" if value is None else f"{value:.4f}" for value in (stored, ours, difference)]
+        counts = ["" if row[key] is None else f"{row[key]:,}" for key in COUNTS]
+        named = [str(row[key]) for key in ("experiment", "variant", "language", "texts")]
+        made.add_row(*named, *losses, *counts)
+    console().print(made)

@@ -18,6 +18,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -228,10 +229,9 @@ def train(config: Config, model: ModelConfig, streams: dict[str, np.ndarray]) ->
         params = optax.apply_updates(state["params"], updates)
         return {"params": params, "optimizer": memory, "step": state["step"] + 1}, loss
 
-    policies = ocp.training.preservation_policies
-    with ocp.training.Checkpointer(
-        (config.work / "checkpoints").resolve(), preservation_policy=policies.LatestN(2)
-    ) as checkpointer:
+    keep: Any = ocp.training.preservation_policies.LatestN(2)
+    folder = (config.work / "checkpoints").resolve()
+    with ocp.training.Checkpointer(folder, preservation_policy=keep) as checkpointer:
         if checkpointer.latest is not None:
             state = checkpointer.load(abstract_state=jax.eval_shape(lambda: state))
         first = int(state["step"])

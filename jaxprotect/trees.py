@@ -150,7 +150,7 @@ def find_cut(
         for keys in _key_chunks(path, leaf):
             inside = keys[keys >> 16 == upper_bin]
             lower[path] += np.bincount(inside & 0xFFFF, minlength=2**16)
-    lower_bin, above = _from_the_top(sum(lower.values()), k - above_bin)
+    lower_bin, above = _from_the_top(np.sum(list(lower.values()), axis=0), k - above_bin)
 
     wanted = total if ties == "all" else k - above_bin - above
     taken = {}

@@ -78,7 +78,7 @@ def alibi_slopes(heads: int) -> np.ndarray:
 def rotary_tables(tokens: int, rotary_dim: int, theta: float) -> tuple[Array, Array]:
     """Cosine and sine of position * theta^(-2i / rotary_dim), each [tokens, rotary_dim]."""
     frequencies = 1.0 / theta ** (np.arange(0, rotary_dim, 2, dtype=np.float32) / rotary_dim)
-    angles = jnp.outer(jnp.arange(tokens, dtype=jnp.float32), frequencies.astype(np.float32))
+    angles = jnp.arange(tokens, dtype=jnp.float32)[:, None] * frequencies.astype(np.float32)
     angles = jnp.concatenate([angles, angles], axis=-1)
     return jnp.cos(angles), jnp.sin(angles)
 

@@ -8,6 +8,7 @@ lock             held while a process writes
 """
 
 import contextlib
+import csv
 import fcntl
 import importlib.metadata
 import io
@@ -92,7 +93,7 @@ def device() -> dict[str, Any]:
         "platform": first.platform,
         "kind": first.device_kind,
         "count": jax.device_count(),
-        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
     }
 
 
@@ -105,6 +106,15 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of the same keys as a table."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, buffer.getvalue().encode())
 
 
 def to_json(value: Any, **options: Any) -> str:

@@ -1,12 +1,10 @@
 """A run's variants in one table each: summary.csv, and the same on the terminal."""
 
-import csv
-import io
 from typing import Any
 
 from jaxprotect.evaluation.disparity import disparity_table
 from jaxprotect.evaluation.seed import seed_metrics
-from jaxprotect.runs.results import ORIGINAL, Run, write_atomically
+from jaxprotect.runs.results import ORIGINAL, Run, write_csv
 from jaxprotect.runs.tables import console, interval, table
 
 SHARED = ("variant", "quantizer", "protected", "eligible", "fraction")
@@ -42,11 +40,7 @@ def summarise(run: Run) -> list[dict[str, Any]]:
 def write_summary(run: Run) -> list[dict[str, Any]]:
     """Write summary.csv and return its rows."""
     rows = summarise(run)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(run.folder / "summary.csv", buffer.getvalue().encode())
+    write_csv(run.folder / "summary.csv", rows)
     return rows
 
 

@@ -160,26 +160,13 @@ def by_score(
         if fraction is None:
             raise InputError("`count` cannot be split per tensor; give `fraction`")
         return _per_tensor(scores, ranked, fraction, ties)
-    cut = score_cut(scores, count=count, fraction=fraction, eligible=eligible, ties=ties)
-    return mask_above(scores, cut)
-
-
-def score_cut(
-    scores: dict,
-    *,
-    count: int | None = None,
-    fraction: float | None = None,
-    eligible: Eligible = "matrices",
-    ties: Ties = "position",
-) -> Cut:
-    """The threshold of `by_score`, for sweeps that make the mask inside a compiled program."""
-    ranked = _eligible_leaves(scores, eligible)
     total = sum(leaf.size for leaf in ranked.values())
-    return find_cut(ranked, target_count(total, count, fraction), ties=ties)
+    cut = find_cut(ranked, target_count(total, count, fraction), ties=ties)
+    return _mask_above(scores, cut)
 
 
 @jax.jit
-def mask_above(scores: dict, cut: Cut) -> Mask:
+def _mask_above(scores: dict, cut: Cut) -> Mask:
     """The mask of all weights above a cut; compiled once for every cut of a sweep."""
     ranked = {path: leaf for path, leaf in leaf_paths(scores).items() if path in cut.ties}
     masks = above_cut(ranked, cut)
@@ -271,7 +258,19 @@ def eligible_count(params: Params, eligible: Eligible = "matrices") -> int:
 
 
 def target_count(total: int, count: int | None, fraction: float | None) -> int:
-    """k, from a count or from floor(fraction * total); refuses both, neither and out of range."""
+    """k, from a count or as floor(fraction * total).
+
+    Args:
+        total: N, the number of eligible weights.
+        count: k itself; give this or `fraction`.
+        fraction: 0 to 1.
+
+    Returns:
+        k.
+
+    Raises:
+        InputError: both or neither given, or out of range.
+    """
     if (count is None) == (fraction is None):
         raise InputError(f"give one of `count` and `fraction`, not {count!r} and {fraction!r}")
     if fraction is not None:

@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.checkpoint import load_params, save_model_folder
-
-UP = "transformer.h.1.mlp.c_fc.weight"
 from tests.models.tiny_models import GPT2, assert_same
 from tests.tiny import random_params
+
+UP = "transformer.h.1.mlp.c_fc.weight"
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from jaxprotect.models.checkpoint import load_params
 from jaxprotect.models.families import load_config
@@ -18,7 +19,7 @@ LOGITS_BAR = 2e-5
 LOSS_BAR = 1e-6
 
 
-def make_model(hf_config: PretrainedConfig, seed: int = 0) -> PreTrainedModel:
+def make_model(hf_config: PretrainedConfig, seed: int = 0) -> Any:
     """A torch model whose every weight, bias and norm gain is far from its default."""
     torch.manual_seed(seed)
     hf_config = copy.deepcopy(hf_config)  # saving writes the dtype into it
@@ -46,7 +47,7 @@ def mean_nats(logits: np.ndarray, tokens: np.ndarray) -> float:
     return float((largest + np.log(np.exp(exact - largest[..., None]).sum(-1)) - chosen).mean())
 
 
-def torch_logits(model: PreTrainedModel, tokens: np.ndarray) -> np.ndarray:
+def torch_logits(model: Any, tokens: np.ndarray) -> np.ndarray:
     """What the model computes in float32 with its (possibly rounded) weights."""
     with torch.no_grad():
         return model.float()(torch.from_numpy(tokens)).logits.numpy()
@@ -70,7 +71,7 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray, tokens: np.ndarray) -> No
 
 
 @pytest.fixture
-def random_model() -> Callable[..., PreTrainedModel]:
+def random_model() -> Callable[..., Any]:
     return make_model
 
 

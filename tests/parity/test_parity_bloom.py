@@ -7,11 +7,11 @@ import torch
 from safetensors.numpy import load_file, save_file
 from transformers import BloomConfig
 
-TINY = {"hidden_size": 24, "n_head": 3, "n_layer": 2, "vocab_size": 61}
+TINY: dict[str, object] = {"hidden_size": 24, "n_head": 3, "n_layer": 2, "vocab_size": 61}
 
 
 def bloom(**changes: object) -> BloomConfig:
-    return BloomConfig(**(TINY | changes))
+    return BloomConfig.from_dict(TINY | changes)
 
 
 @pytest.mark.parametrize("heads", [1, 3, 5, 6, 8, 12])

@@ -12,11 +12,17 @@ from transformers.activations import ACT2FN
 
 from jaxprotect.models.layers import ACTIVATIONS
 
-TINY = {"n_embd": 24, "n_head": 3, "n_layer": 2, "n_positions": 16, "vocab_size": 61}
+TINY: dict[str, object] = {
+    "n_embd": 24,
+    "n_head": 3,
+    "n_layer": 2,
+    "n_positions": 16,
+    "vocab_size": 61,
+}
 
 
 def gpt2(**changes: object) -> GPT2Config:
-    return GPT2Config(**(TINY | changes))
+    return GPT2Config.from_dict(TINY | changes)
 
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
@@ -63,10 +69,10 @@ def test_hub_names_without_prefix_with_buffers_and_the_tied_head(check_parity):
         tensors = load_file(folder / "model.safetensors")
         tensors = {name.removeprefix("transformer."): t for name, t in tensors.items()}
         tensors["lm_head.weight"] = tensors["wte.weight"].copy()
-        for layer in range(TINY["n_layer"]):
+        for layer in range(2):
             causal = np.tril(np.ones((16, 16), bool))[None, None]
             tensors[f"h.{layer}.attn.bias"] = causal
-            tensors[f"h.{layer}.attn.masked_bias"] = np.float32(-1e4)[None]
+            tensors[f"h.{layer}.attn.masked_bias"] = np.full(1, -1e4, np.float32)
         save_file(tensors, folder / "model.safetensors")
 
     check_parity(gpt2(), edit=edit)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import OPTConfig
 
-TINY = {
+TINY: dict[str, object] = {
     "hidden_size": 24,
     "word_embed_proj_dim": 24,
     "num_attention_heads": 3,
@@ -16,7 +16,7 @@ TINY = {
 
 
 def opt(**changes: object) -> OPTConfig:
-    return OPTConfig(**(TINY | changes))
+    return OPTConfig.from_dict(TINY | changes)
 
 
 @pytest.mark.parametrize(

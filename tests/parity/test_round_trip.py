@@ -1,6 +1,7 @@
 """Hugging Face folder -> params -> Hugging Face folder, judged by torch and bit by bit."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,6 @@ from transformers import (
     GPTNeoXConfig,
     OPTConfig,
     PretrainedConfig,
-    PreTrainedModel,
 )
 
 from jaxprotect.evaluation.loss import token_nats
@@ -22,32 +22,32 @@ from jaxprotect.models.checkpoint import load_params, save_model_folder
 from jaxprotect.models.families import load_config
 from jaxprotect.models.transformer import forward
 
-SIZES = {"hidden_size": 20, "num_hidden_layers": 2, "num_attention_heads": 5, "vocab_size": 53}
-OPT_SIZES = {"ffn_dim": 44, "word_embed_proj_dim": 20}
+SIZES: dict[str, object] = {
+    "hidden_size": 20,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 5,
+    "vocab_size": 53,
+    "max_position_embeddings": 16,
+}
+OPT_SIZES = SIZES | {"ffn_dim": 44, "word_embed_proj_dim": 20}
+NEOX_SIZES = SIZES | {"intermediate_size": 44}
+UNTIED = {"tie_word_embeddings": False}
 CONFIGS: dict[str, PretrainedConfig] = {
-    "gpt2": GPT2Config(**SIZES, n_positions=16, n_inner=44),
-    "gpt2 untied": GPT2Config(**SIZES, n_positions=16, tie_word_embeddings=False),
-    "opt": OPTConfig(**SIZES, **OPT_SIZES, max_position_embeddings=16),
-    "opt bare": OPTConfig(
-        **SIZES,
-        **OPT_SIZES,
-        max_position_embeddings=16,
-        enable_bias=False,
-        tie_word_embeddings=False,
-        _remove_final_layer_norm=True,
+    "gpt2": GPT2Config.from_dict(SIZES | {"n_inner": 44}),
+    "gpt2 untied": GPT2Config.from_dict(SIZES | UNTIED),
+    "opt": OPTConfig.from_dict(OPT_SIZES),
+    "opt bare": OPTConfig.from_dict(
+        OPT_SIZES | UNTIED | {"enable_bias": False, "_remove_final_layer_norm": True}
     ),
-    "neox": GPTNeoXConfig(**SIZES, intermediate_size=44, rotary_pct=0.5),
-    "neox tied": GPTNeoXConfig(
-        **SIZES,
-        intermediate_size=44,
-        rotary_pct=1.0,
-        tie_word_embeddings=True,
-        attention_bias=False,
-        use_parallel_residual=False,
+    "neox": GPTNeoXConfig.from_dict(NEOX_SIZES | {"rotary_pct": 0.5}),
+    "neox tied": GPTNeoXConfig.from_dict(
+        NEOX_SIZES
+        | {"tie_word_embeddings": True, "attention_bias": False}
+        | {"use_parallel_residual": False, "rotary_pct": 1.0}
     ),
-    "bloom": BloomConfig(**SIZES),
-    "bloom untied": BloomConfig(
-        **SIZES, tie_word_embeddings=False, apply_residual_connection_post_layernorm=True
+    "bloom": BloomConfig.from_dict(SIZES | {"seq_length": 16}),
+    "bloom untied": BloomConfig.from_dict(
+        SIZES | UNTIED | {"apply_residual_connection_post_layernorm": True}
     ),
 }
 
@@ -62,7 +62,7 @@ def stored_bits(folder: Path) -> dict[str, tuple[torch.dtype, bytes]]:
         }
 
 
-def torch_mean_nats(model: PreTrainedModel, tokens: np.ndarray) -> float:
+def torch_mean_nats(model: Any, tokens: np.ndarray) -> float:
     ids = torch.from_numpy(tokens)
     with torch.no_grad():
         logits = model.float()(ids).logits[:, :-1].flatten(0, 1)
@@ -90,9 +90,10 @@ def test_torch_gets_our_loss_from_the_folder_we_write(random_model, random_token
     params = jax.tree.map(lambda leaf: leaf * 0.9, params)
     save_model_folder(tmp_path / "ours", params, config)
 
-    model, report = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         tmp_path / "ours", attn_implementation="eager", output_loading_info=True
     )
+    model, report = loaded
     assert not any(report.values())
     tokens = random_tokens(config.vocab_size)
     nats = np.asarray(jax.jit(token_nats, static_argnums=2)(params, tokens, config), np.float64)
