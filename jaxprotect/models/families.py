@@ -91,8 +91,10 @@ def _read_gpt_neox(hf: Fields) -> Fields:
     for name, value in rope.items():
         if value is not None:
             raise _refuse(f"rope_parameters.{name}", value, "leaving it out")
+    if not isinstance(theta, (int, float)) or theta <= 0:
+        raise _refuse("rope_parameters.rope_theta", theta, "numbers above 0")
     head_size = hf["hidden_size"] // hf["num_attention_heads"]
-    rotary_dim = int(head_size * fraction)
+    rotary_dim = int(head_size * fraction) if isinstance(fraction, (int, float)) else 0
     if rotary_dim % 2 or not 0 < rotary_dim <= head_size:
         allowed = f"a share of the {head_size} head dimensions that is even and above 0"
         raise _refuse("rope_parameters.partial_rotary_factor", fraction, allowed)
@@ -229,17 +231,24 @@ def get_family(model_type: object) -> Family:
     return family
 
 
+def _require_sizes(values: Fields, family: Family) -> None:
+    for name in ("layers", "width", "heads", "mlp_width", "vocab_size", "context"):
+        size = values.get(name, 1)
+        if not isinstance(size, int) or size < 1:
+            raise _refuse(family.fields.get(name, name), size, "whole numbers above 0")
+
+
 def _interpret(model_type: str, hf: Fields) -> ModelConfig:
     """The architecture that a complete set of config fields describes."""
     family = get_family(model_type)
-    renamed = {ours: hf[theirs] for ours, theirs in family.fields.items()}
-    for ours in ("layers", "width", "heads", "mlp_width", "vocab_size", "context"):
-        if renamed.get(ours, 1) < 1:
-            raise _refuse(family.fields[ours], renamed[ours], "whole numbers above 0")
-    if renamed["width"] % renamed["heads"]:
-        field = family.fields["width"]
-        raise _refuse(field, renamed["width"], f"multiples of the {renamed['heads']} heads")
-    values = family.constants | renamed | family.read_special(hf)
+    values = {ours: hf[theirs] for ours, theirs in family.fields.items()}
+    _require_sizes(values, family)
+    if values["width"] % values["heads"]:
+        allowed = f"multiples of the {values['heads']} heads"
+        raise _refuse(family.fields["width"], values["width"], allowed)
+    special = family.read_special(hf)
+    _require_sizes(special, family)
+    values = family.constants | values | special
     if values["activation"] not in ACTIVATIONS:
         allowed = ", ".join(sorted(ACTIVATIONS))
         raise _refuse(family.fields["activation"], values["activation"], allowed)
