@@ -22,6 +22,7 @@ def nothing(setup: Setup) -> Variant:
 def magnitude(setup: Setup, fraction: float) -> Variant:
     """The largest |w| over the whole model; the seed protocol takes all ties with the last."""
     spec = setup.quantizer
+    masks.target_count(0, None, fraction)  # refuses a bad fraction before anything is measured
     return Variant(
         name=f"magnitude-{fraction:g}",
         intervention={"kind": "magnitude", "fraction": fraction},
@@ -35,6 +36,7 @@ def magnitude(setup: Setup, fraction: float) -> Variant:
 def random_control(setup: Setup, fraction: float, seed: int) -> Variant:
     """As many weights, drawn uniformly."""
     spec = setup.quantizer
+    masks.target_count(0, None, fraction)
     return Variant(
         name=f"random-{fraction:g}-seed{seed}",
         intervention={"kind": "random", "fraction": fraction, "seed": seed},
@@ -82,7 +84,7 @@ def heads(setup: Setup, layer: int, head: int) -> Variant:
 def components(setup: Setup, chosen: Sequence[str]) -> Variant:
     """Whole components, in every layer."""
     return Variant(
-        name="components-" + "-".join(chosen),
+        name="+".join(chosen),
         intervention={"kind": "components", "components": list(chosen)},
         spec=setup.quantizer,
         mask=lambda params: masks.components(params, chosen),

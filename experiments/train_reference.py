@@ -18,7 +18,7 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -200,7 +200,7 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
             schedule(config.muon_rate),
             adam_learning_rate=schedule(config.adam_rate),
             adam_b2=0.99,
-            muon_weight_dimension_numbers=dimensions,
+            muon_weight_dimension_numbers=cast(Any, dimensions),
             weight_decay=0.01,
         ),
     )
@@ -230,7 +230,7 @@ def train(config: Config, model: ModelConfig, streams: dict[str, np.ndarray]) ->
         return {"params": params, "optimizer": memory, "step": state["step"] + 1}, loss
 
     keep: Any = ocp.training.preservation_policies.LatestN(2)
-    folder = (config.work / "checkpoints").resolve()
+    folder = str((config.work / "checkpoints").resolve())
     with ocp.training.Checkpointer(folder, preservation_policy=keep) as checkpointer:
         if checkpointer.latest is not None:
             state = checkpointer.load(abstract_state=jax.eval_shape(lambda: state))

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxprotect.evaluation.bootstrap import Estimate, percentile_interval, resampled_sums
-from jaxprotect.evaluation.disparity import ONE_SENTENCE, SUMS_AT_ONCE
+from jaxprotect.evaluation.disparity import ONE_SENTENCE, SUMS_AT_ONCE, compare
 from jaxprotect.runs.results import ORIGINAL, Run
-from jaxprotect.runs.wording import language_names
+from jaxprotect.runs.wording import language_names, with_interval
 
 Row = Mapping[str, Any]
 
@@ -21,12 +21,12 @@ class Worst:
 
     Args:
         values: variant -> its largest relative damage.
-        draws: variant -> the same in each draw; None with one sentence.
+        samples: variant -> the same in each draw; None with one sentence.
         level: coverage of intervals.
     """
 
     values: dict[str, float]
-    draws: dict[str, Float[np.ndarray, "draws"]] | None
+    samples: dict[str, Float[np.ndarray, "draws"]] | None
     level: float
 
     def difference(self, first: str, second: str) -> Estimate:
@@ -35,46 +35,41 @@ class Worst:
         The same, to the bit, as `-compare(base, first, second).worst_relative`.
         """
         value = self.values[first] - self.values[second]
-        if self.draws is None:
+        if self.samples is None:
             return Estimate(value=value, reason=ONE_SENTENCE)
-        samples = self.draws[first] - self.draws[second]
-        low, high = percentile_interval(samples[:, None], self.level)
+        gained = self.samples[first] - self.samples[second]
+        low, high = percentile_interval(gained[:, None], self.level)
         return Estimate(value=value, low=float(low[0]), high=float(high[0]))
 
 
-def worst_of(run: Run, draws: int, level: float) -> Worst:
+def worst_of(run: Run, rows: Sequence[Row]) -> Worst:
     """The largest relative damage of each variant on draws that all of them share.
 
     Args:
         run: a run.
-        draws: bootstrap draws.
-        level: coverage of intervals.
+        rows: its summary, one row per variant.
 
     Returns:
         Values and draws.
     """
-    base = run.evaluation(ORIGINAL)
+    base, draws = run.evaluation(ORIGINAL), rows[0]["draws"]
+    values = {row["variant"]: row["worst_relative"] for row in rows}
     order = np.argsort(base.ids)
 
     def nats(variant: str) -> np.ndarray:
         evaluation = run.evaluation(variant)
         return np.stack([evaluation.nats[name][order] for name in sorted(base.nats)], axis=1)
 
-    before = nats(ORIGINAL)
-    total_L = before.sum(axis=0)
-    group = max(1, SUMS_AT_ONCE // (draws * len(base.nats)) - 1)
-    values: dict[str, float] = {}
     samples: dict[str, np.ndarray] = {}
-    for start in range(0, len(run.variants), group):
-        names = run.variants[start : start + group]
-        added = [nats(name) - before for name in names]
-        for name, of_variant in zip(names, added, strict=True):
-            values[name] = float((of_variant.sum(axis=0) / total_L).max())
-        if len(base.ids) > 1:
+    if len(base.ids) > 1:
+        before, names = nats(ORIGINAL), list(values)
+        group = max(1, SUMS_AT_ONCE // (draws * len(base.nats)) - 1)
+        for start in range(0, len(names), group):
+            chosen = names[start : start + group]
+            added = [nats(name) - before for name in chosen]
             sums = resampled_sums(np.stack([before, *added]), draws=draws)
-            largest = (sums[1:] / sums[0]).max(axis=-1)
-            samples.update(zip(names, largest, strict=True))
-    return Worst(values=values, draws=samples or None, level=level)
+            samples.update(zip(chosen, (sums[1:] / sums[0]).max(axis=-1), strict=True))
+    return Worst(values=values, samples=samples or None, level=rows[0]["level"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +84,7 @@ class Group:
         languages: variant -> language -> its row.
         names: language -> name to show.
         worst: for paired differences.
+        run: where the evaluations lie.
     """
 
     quantizer: str
@@ -98,11 +94,16 @@ class Group:
     languages: dict[str, dict[str, Row]]
     names: dict[str, str]
     worst: Worst
+    run: Run
 
     @property
     def level(self) -> str:
         """Coverage of the intervals, in percent."""
         return f"{100 * self.worst.level:g} %"
+
+    def note(self, which: str = "") -> str:
+        """A label's ` (95 % intervals)`; empty where one sentence leaves none."""
+        return "" if self.worst.samples is None else f" ({self.level} {which}intervals)"
 
     @property
     def can_remove(self) -> bool:
@@ -129,6 +130,13 @@ class Group:
         low, high = (None if end is None else end / whole for end in (removed.low, removed.high))
         assert removed.value is not None
         return Estimate(value=removed.value / whole, low=low, high=high, reason=removed.reason)
+
+    def added(self, variant: str) -> dict[str, Estimate]:
+        """Language -> what the variant adds to its relative damage against plain, paired."""
+        assert self.plain is not None
+        base, plain, other = (self.run.evaluation(name) for name in (ORIGINAL, self.plain, variant))
+        draws = self.rows[variant]["draws"]
+        return compare(base, plain, other, draws=draws, level=self.worst.level).relative
 
     def curve(self) -> list[str]:
         """Plain quantization and the magnitude masks, by the share of weights protected."""
@@ -157,7 +165,7 @@ def grouped(run: Run, rows: Sequence[Row]) -> list[Group]:
     Returns:
         One group per quantizer, in order.
     """
-    worst = worst_of(run, rows[0]["draws"], rows[0]["level"])
+    worst = worst_of(run, rows)
     names = language_names(run.manifest["texts"]["languages"])
     interventions = {row["variant"]: row["intervention"] for row in run.rows}
     languages: dict[str, dict[str, Row]] = {}
@@ -176,16 +184,69 @@ def grouped(run: Run, rows: Sequence[Row]) -> list[Group]:
                 languages={name: languages[name] for name in of_group},
                 names=names,
                 worst=worst,
+                run=run,
             )
         )
     return groups
 
 
-def clearly_above_zero(estimate: Estimate) -> bool:
-    """Whether the interval lies above 0."""
-    return estimate.low is not None and estimate.low > 0
+def excludes_zero(estimate: Estimate) -> bool:
+    """Whether there is an interval, and 0 lies outside it."""
+    return (
+        estimate.low is not None
+        and estimate.high is not None
+        and (estimate.low > 0 or estimate.high < 0)
+    )
 
 
-def clearly_below_zero(estimate: Estimate) -> bool:
-    """Whether the interval lies below 0."""
-    return estimate.high is not None and estimate.high < 0
+@dataclass(frozen=True, kw_only=True)
+class Duel:
+    """A magnitude mask against random masks of the same count.
+
+    Args:
+        variant: the magnitude mask.
+        random: the random masks.
+        differences: damage left at random minus damage left by magnitude, one per random mask, as
+            text; positive = magnitude leaves less.
+        wins: random masks that leave more damage, beyond the paired interval.
+        losses: random masks that leave less.
+    """
+
+    variant: str
+    random: tuple[str, ...]
+    differences: tuple[str, ...]
+    wins: int
+    losses: int
+
+
+def duels(group: Group) -> list[Duel]:
+    """Each magnitude mask against the random masks of its count, paired."""
+    found = []
+    for variant, random in group.controls().items():
+        differences = [group.worst.difference(other, variant) for other in random]
+        found.append(
+            Duel(
+                variant=variant,
+                random=tuple(random),
+                differences=tuple(
+                    with_interval(d.value or 0.0, d.low, d.high, scale=100) for d in differences
+                ),
+                wins=sum(d.low is not None and d.low > 0 for d in differences),
+                losses=sum(d.high is not None and d.high < 0 for d in differences),
+            )
+        )
+    return found
+
+
+def verdict(duel: Duel) -> str:
+    """How a duel ended, as far as the intervals tell."""
+    masks = len(duel.random)
+    if duel.wins == masks:
+        return f"less damage than {'the random mask' if masks == 1 else f'all {masks} masks'}"
+    if duel.losses == masks:
+        return f"more damage than {'the random mask' if masks == 1 else f'all {masks} masks'}"
+    if not duel.wins and not duel.losses:
+        return "no difference shown"
+    parts = [(duel.wins, "less"), (duel.losses, "more")]
+    told = [f"{word} damage than {count} of {masks}" for count, word in parts if count]
+    return ", ".join(told)

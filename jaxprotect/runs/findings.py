@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from jaxprotect.runs.comparisons import Group, Row, excludes_zero
+from jaxprotect.runs.comparisons import Group, Row, duels, excludes_zero, verdict
 from jaxprotect.runs.results import Run
 from jaxprotect.runs.wording import (
+    cell,
     counted,
     disparity_cell,
     listed,
+    of_weights,
     percent,
     protection,
     relative_cell,
     undefined_because,
-    cell,
     with_interval,
 )
 
@@ -35,26 +36,6 @@ class Finding:
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Duel:
-    """A magnitude mask against random masks of the same count.
-
-    Args:
-        variant: the magnitude mask.
-        random: the random masks.
-        differences: damage left at random minus damage left by magnitude, one per random mask, as
-            text; positive = magnitude leaves less.
-        wins: random masks that leave more damage, beyond the paired interval.
-        losses: random masks that leave less.
-    """
-
-    variant: str
-    random: tuple[str, ...]
-    differences: tuple[str, ...]
-    wins: int
-    losses: int
-
-
 def findings(run: Run, group: Group) -> list[Finding]:
     """The answers that the variants of one quantizer give, the most important first.
 
@@ -72,7 +53,8 @@ def findings(run: Run, group: Group) -> list[Finding]:
     else:
         found.append(Finding(title="Unprotected", text=_unprotected(group, group.plain)))
         found.append(Finding(title="Disparity", text=_disparity(group, group.rows[group.plain])))
-    found.append(Finding(title="Best protection measured", text=_best(run, group)))
+    if group.protected():
+        found.append(Finding(title="Best protection measured", text=_best(run, group)))
     if group.controls():
         found.append(Finding(title="Largest weights or random ones", text=_magnitude(group)))
     structure = _structure(group) if group.can_remove else ""
@@ -86,15 +68,18 @@ def what_was_run(run: Run, groups: Sequence[Group]) -> str:
     config, languages = run.manifest["config"], run.manifest["texts"]["languages"]
     sentences = len(run.manifest["texts"]["ids"])
     planned = {name for names in run.manifest["experiments"].values() for name in names}
+    the_same = "the same " if sentences > 1 else ""
     text = (
-        f"{run.manifest['model']['name']} was quantized to "
+        f"The model {run.manifest['model']['name']} was quantized to "
         f"{listed([group.quantizer for group in groups])} in "
-        f"{counted(len(run.variants), 'variant')}, each measured on the same "
+        f"{counted(len(run.variants), 'variant')}, each measured on {the_same}"
         f"{counted(sentences, 'parallel sentence')} in {counted(len(languages), 'language')}"
     )
     text += f" (split {config['split']})." if config.get("split") else "."
     if config["protocol"] == "seed":
         text += " The seed protocol repeats the original study's quantizer and scoring."
+    if not any(group.protected() for group in groups):
+        text += " Nothing was protected."
     missing = len(planned - set(run.variants))
     if missing:
         text += f" The run is not finished: {counted(missing, 'planned variant')} not yet measured."
@@ -111,9 +96,10 @@ def _unprotected(group: Group, plain: str) -> str:
     if row["worst_relative"] <= 0:
         text = f"No language loses anything as measured; the largest relative damage is {added}."
         return text
-    text = f"{worst_name} suffers most: {added} more nats than the unquantized model needs"
     has_interval = row["worst_relative_low"] is not None
     one_of_many = len(ordered) > 1
+    text = f"{worst_name} suffers most: " if one_of_many else f"In {worst_name} it takes "
+    text += f"{added} more nats than the unquantized model needs"
     if has_interval and one_of_many:
         text += f" ({group.level} interval, whichever language truly is the worst)"
     text += ". "
@@ -172,15 +158,13 @@ def _disparity(group: Group, row: Row) -> str:
 
 def _best(run: Run, group: Group) -> str:
     protected = group.protected()
-    if not protected:
-        return "Nothing was protected in this run."
     best = min(protected, key=lambda name: group.rows[name]["worst_relative"])
     row = group.rows[best]
+    among = f"Of {len(protected)} protections, protecting" if len(protected) > 1 else "Protecting"
     text = (
-        f"Of {counted(len(protected), 'protection')}, protecting {describe(group, best)} "
-        f"({percent(row['fraction'])} of the eligible weights) leaves the least in the worst "
-        f"language: {relative_cell(row, 'worst_relative')}, measured in "
-        f"{group.names[row['worst_language']]}. "
+        f"{among} {with_cost(group, best)} "
+        f"leaves the least in the worst language: {relative_cell(row, 'worst_relative')}, measured "
+        f"in {group.names[row['worst_language']]}. "
     )
     if group.plain is not None:
         removed = group.removed(best)
@@ -216,51 +200,18 @@ def within_budgets(group: Group) -> list[tuple[str, str]]:
         within = [name for name in group.protected() if group.rows[name]["fraction"] <= budget]
         if within:
             best = min(within, key=lambda name: group.rows[name]["worst_relative"])
-            chosen.setdefault(best, "any share" if budget == 1 else f"up to {percent(budget)}")
+            chosen.setdefault(best, "any share" if budget == 1 else f"up to {of_weights(budget)}")
     return [(budget, best) for best, budget in chosen.items()]
-
-
-def duels(group: Group) -> list[Duel]:
-    """Each magnitude mask against the random masks of its count, paired."""
-    found = []
-    for variant, random in group.controls().items():
-        differences = [group.worst.difference(other, variant) for other in random]
-        found.append(
-            Duel(
-                variant=variant,
-                random=tuple(random),
-                differences=tuple(
-                    with_interval(d.value or 0.0, d.low, d.high, scale=100) for d in differences
-                ),
-                wins=sum(d.low is not None and d.low > 0 for d in differences),
-                losses=sum(d.high is not None and d.high < 0 for d in differences),
-            )
-        )
-    return found
-
-
-def verdict(duel: Duel) -> str:
-    """How a duel ended, as far as the intervals tell."""
-    masks = len(duel.random)
-    if duel.wins == masks:
-        return f"less damage than {'the random mask' if masks == 1 else f'all {masks} masks'}"
-    if duel.losses == masks:
-        return f"more damage than {'the random mask' if masks == 1 else f'all {masks} masks'}"
-    if not duel.wins and not duel.losses:
-        return "no difference shown"
-    parts = [(duel.wins, "less"), (duel.losses, "more")]
-    told = [f"{word} damage than {count} of {masks}" for count, word in parts if count]
-    return ", ".join(told)
 
 
 def _magnitude(group: Group) -> str:
     ended: dict[str, list[str]] = {}
     for duel in duels(group):
-        ended.setdefault(verdict(duel), []).append(percent(group.rows[duel.variant]["fraction"]))
+        ended.setdefault(verdict(duel), []).append(of_weights(group.rows[duel.variant]["fraction"]))
     parts = [f"{how} at {listed(where, 12)}" for how, where in ended.items()]
     text = (
         "Protecting the largest weights, against random masks of as many weights, by the worst "
-        f"language: {'; '.join(parts)}. "
+        f"language and beyond the paired intervals: {'; '.join(parts)}. "
     )
     means = {
         duel.variant: fmean(group.rows[name]["worst_relative"] for name in duel.random)
@@ -268,7 +219,7 @@ def _magnitude(group: Group) -> str:
     }
     last = list(means)[-1]
     text += (
-        f"At {percent(group.rows[last]['fraction'])} the largest weights leave "
+        f"At {of_weights(group.rows[last]['fraction'])} the largest weights leave "
         f"{percent(group.rows[last]['worst_relative'])}, random ones "
         f"{percent(means[last])} on average. The paired {group.level} intervals are about other "
         "sentences; what other random masks would do, only the spread of these few tells."
@@ -297,15 +248,13 @@ def _structure(group: Group) -> str:
         text += "removes" if above == 1 else "remove"
         text += (
             " damage from the worst language beyond the paired interval; most is removed by "
-            f"{describe(group, best)}: {removed} of it for "
-            f"{percent(group.rows[best]['fraction'])} of the weights."
+            f"{with_cost(group, best)}: {removed} of it."
         )
         texts.append(text)
     if heads:
-        level = 1 - group.worst.level
         texts.append(
-            f"Each interval stands alone; among {len(heads)} heads without any effect about "
-            f"{len(heads) * level / 2:.0f} would seem to remove damage."
+            "Each interval stands alone: of heads without any effect, about one in "
+            f"{round(2 / (1 - group.worst.level))} would seem to remove damage."
         )
     return " ".join(texts)
 
@@ -313,3 +262,11 @@ def _structure(group: Group) -> str:
 def describe(group: Group, variant: str) -> str:
     """What a variant of the group protects, in words."""
     return protection(variant, group.interventions[variant])
+
+
+def with_cost(group: Group, variant: str) -> str:
+    """What a variant protects, and its share of the eligible weights."""
+    what = describe(group, variant)
+    if group.interventions[variant]["kind"] in ("magnitude", "random"):
+        return what.replace(" %", " % of the eligible weights")
+    return f"{what} ({of_weights(group.rows[variant]['fraction'])} of the eligible weights)"

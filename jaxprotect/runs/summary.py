@@ -55,8 +55,9 @@ def print_tables(run: Run, rows: list[dict[str, Any]]) -> None:
     seed = run.manifest["config"]["protocol"] == "seed"
     numbers = ["share", "worst damage, % of nats", "language", "nats/sentence", "disparity"]
     for experiment, variants in run.manifest["experiments"].items():
+        quantizers = list(dict.fromkeys(by_name[name]["quantizer"] for name in variants))
         made = table(
-            f"{experiment}: {rows[0]['quantizer']}, {rows[0]['sentences']} sentences",
+            f"{experiment}: {'; '.join(quantizers)}; {rows[0]['sentences']} sentences",
             ["protected"],
             numbers + (["R2 (study)"] if seed else []),
         )

@@ -9,7 +9,7 @@ from rich.table import Table
 from jaxprotect.evaluation.damage import Disparity
 from jaxprotect.models.census import Census
 
-WIDTH = 110
+WIDTH = 130
 """Columns of a table where there is no terminal."""
 
 

@@ -65,6 +65,11 @@ def percent(share: float) -> str:
     return f"{number(100 * share)} %"
 
 
+def of_weights(fraction: float) -> str:
+    """A share of the weights in percent, without trailing zeros: `1 %`, `14.8 %`."""
+    return f"{100 * fraction:.3g} %"
+
+
 def with_interval(
     value: float, low: float | None, high: float | None, *, unit: str = "", scale: float = 1
 ) -> str:
@@ -85,6 +90,24 @@ def cell(row: Row, key: str, *, unit: str = "", scale: float = 1) -> str:
 def relative_cell(row: Row, key: str) -> str:
     """`cell` of a relative damage, in percent."""
     return cell(row, key, unit="%", scale=100)
+
+
+def disparity_cell(row: Row) -> str:
+    """The disparity and its interval, or `undefined`."""
+    return "undefined" if row["ratio"] is None else cell(row, "ratio")
+
+
+def undefined_because(row: Row) -> str:
+    """Why a summary row has no disparity; empty where it has one."""
+    if row["ratio"] is not None:
+        return ""
+    if row["reference_relative_low"] is None:
+        return row["ratio_reason"].removeprefix("undefined: ")
+    mean = relative_cell(row, "reference_relative")
+    below = row["reference_relative_high"] < 0
+    return f"the reference languages' mean relative damage, {mean}, " + (
+        "lies below 0" if below else "cannot be told from 0"
+    )
 
 
 def protection(variant: str, intervention: Row) -> str:
@@ -118,4 +141,6 @@ def protection(variant: str, intervention: Row) -> str:
 
 
 def _components(chosen: Sequence[str]) -> str:
+    if len(chosen) > 1 and all(name.endswith("_embedding") for name in chosen):
+        return listed([name.removesuffix("_embedding") for name in chosen]) + " embeddings"
     return listed([name.replace("_", " ") for name in chosen])

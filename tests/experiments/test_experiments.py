@@ -62,12 +62,12 @@ def test_quickstart_measures_every_variant_of_every_experiment_once(setup):
     assert by_name["none"]["protected"] == 0
     assert by_name["magnitude-0.05"]["protected"] == int(0.05 * eligible)
     assert by_name["random-0.05-seed0"]["protected"] == int(0.05 * eligible)
-    attention = by_name["components-attention"]["protected"]
+    attention = by_name["attention"]["protected"]
     assert attention == 2 * 4 * 16 * 16
     layers = [by_name[f"attention-layer-{i}"]["protected"] for i in range(2)]
     heads = [by_name[f"head-{i}-{j}"]["protected"] for i in range(2) for j in range(2)]
     assert sum(layers) == sum(heads) == attention
-    both = by_name["components-token_embedding-position_embedding"]["protected"]
+    both = by_name["token_embedding+position_embedding"]["protected"]
     assert both == (6144 + 64) * 16
 
     # The same again: everything is there, nothing is measured, nothing changes.
@@ -151,7 +151,7 @@ def test_variants_are_named_and_distinct(name, setup):
     names = [variant.name for variant in variants]
     assert names[0] == "none"
     assert len(set(names)) == len(names)
-    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-") for name in names)
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._+-") for name in names)
     json.dumps([variant.intervention for variant in variants])
     assert not any("position" in name for name in names)  # this model has no position table
 

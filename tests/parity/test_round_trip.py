@@ -31,6 +31,7 @@ SIZES: dict[str, object] = {
 }
 OPT_SIZES = SIZES | {"ffn_dim": 44, "word_embed_proj_dim": 20}
 NEOX_SIZES = SIZES | {"intermediate_size": 44}
+BLOOM_SIZES = {name: size for name, size in SIZES.items() if name != "max_position_embeddings"}
 UNTIED = {"tie_word_embeddings": False}
 CONFIGS: dict[str, PretrainedConfig] = {
     "gpt2": GPT2Config.from_dict(SIZES | {"n_inner": 44}),
@@ -45,9 +46,9 @@ CONFIGS: dict[str, PretrainedConfig] = {
         | {"tie_word_embeddings": True, "attention_bias": False}
         | {"use_parallel_residual": False, "rotary_pct": 1.0}
     ),
-    "bloom": BloomConfig.from_dict(SIZES | {"seq_length": 16}),
+    "bloom": BloomConfig.from_dict(BLOOM_SIZES | {"seq_length": 16}),
     "bloom untied": BloomConfig.from_dict(
-        SIZES | UNTIED | {"apply_residual_connection_post_layernorm": True}
+        BLOOM_SIZES | UNTIED | {"apply_residual_connection_post_layernorm": True}
     ),
 }
 

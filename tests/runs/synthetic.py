@@ -1,0 +1,141 @@
+"""Made-up finished runs on disk: a model is not needed to draw figures and write reports."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxprotect.evaluation.disparity import disparity
+from jaxprotect.evaluation.evaluation import Evaluation
+from jaxprotect.runs.results import Run, append_variant, open_run, save_original
+
+LANGUAGES = ("deu_Latn", "eng_Latn", "heb_Hebr", "tam_Taml")
+
+Plan = dict[str, tuple[dict[str, Any], float, float]]
+"""Variant -> what it protects, the share of weights, the damage left in units of plain damage."""
+
+
+def study(depth: int = 2, heads: int = 2) -> Plan:
+    """A variant of every kind that the experiments have."""
+    plan: Plan = {"none": ({"kind": "none"}, 0.0, 1.0)}
+    for fraction, left in ((0.01, 0.9), (0.05, 0.5), (0.2, 0.1)):
+        plan[f"magnitude-{fraction:g}"] = (
+            {"kind": "magnitude", "fraction": fraction},
+            fraction,
+            left,
+        )
+        for seed in range(2):
+            what = {"kind": "random", "fraction": fraction, "seed": seed}
+            plan[f"random-{fraction:g}-seed{seed}"] = (what, fraction, 1 - 0.1 * fraction)
+    for layer in range(depth):
+        what = {"kind": "layers", "layers": [layer]}
+        plan[f"layers-{layer}"] = (what, 0.6 / depth, 0.4 if layer == 0 else 0.9)
+        what = {"kind": "components", "components": ["attention"], "layers": [layer]}
+        plan[f"attention-layer-{layer}"] = (what, 0.2 / depth, 0.9)
+        for head in range(heads):
+            what = {"kind": "heads", "layer": layer, "head": head}
+            plan[f"head-{layer}-{head}"] = (what, 0.2 / depth / heads, 1 - 0.02 * head)
+    for chosen in (["attention"], ["token_embedding"], ["token_embedding", "position_embedding"]):
+        what = {"kind": "components", "components": chosen}
+        plan["components-" + "-".join(chosen)] = (what, 0.2, 0.6)
+    return plan
+
+
+def only(*names: str) -> Plan:
+    """Some variants of the study."""
+    return {name: study()[name] for name in names}
+
+
+def make_run(
+    folder: Path,
+    plan: Plan,
+    *,
+    languages: tuple[str, ...] = LANGUAGES,
+    sentences: int = 12,
+    damage: float = 0.02,
+    protocol: str = "sound",
+    model: str = "made-up",
+    quantizers: tuple[str, ...] = ("INT4 per channel",),
+    reference: tuple[str, ...] | None = None,
+    draws: int = 200,
+) -> Run:
+    """Write a run whose languages lose more the later they come.
+
+    Args:
+        folder: where to.
+        plan: what to make up.
+        languages: sorted.
+        sentences: per language.
+        damage: relative damage of plain quantization in the first language.
+        protocol: `sound` or `seed`.
+        model: its name.
+        quantizers: every variant of the plan under each; the first keeps the names of the plan.
+        reference: reference languages.
+        draws: bootstrap draws.
+
+    Returns:
+        The run.
+    """
+    generator = np.random.default_rng(1)
+    names = {
+        f"{name}-{index}" if index else name: (quantizer, index, *of_plan)
+        for index, quantizer in enumerate(quantizers)
+        for name, of_plan in plan.items()
+    }
+    manifest = {
+        "config": {
+            "model": model,
+            "split": "test",
+            "protocol": protocol,
+            "reference": reference,
+            "draws": draws,
+        },
+        "model": {
+            "name": model,
+            "revision": None,
+            "sha256": "0123",
+            "architecture": {"family": "gpt2", "vocab_size": 50},
+        },
+        "texts": {
+            "source": "nowhere",
+            "sha256": "4567",
+            "languages": list(languages),
+            "ids": list(range(1, sentences + 1)),
+        },
+        "experiments": {"exp_010": list(names)},
+    }
+    sizes = {name: generator.integers(20, 60, sentences) for name in languages}
+    before = {name: generator.uniform(1.5, 2.5, sentences) * sizes[name] for name in languages}
+
+    def evaluation(nats: dict[str, np.ndarray]) -> Evaluation:
+        return Evaluation(
+            nats=nats,
+            tokens=sizes,
+            bytes=sizes,
+            characters=sizes,
+            ids=tuple(range(1, sentences + 1)),
+            vocab_size=50,
+        )
+
+    base = evaluation(before)
+    with open_run(folder, manifest) as run:
+        save_original(run, base)
+        for name, (quantizer, index, what, fraction, left) in names.items():
+            noise = generator.normal(1, 0.3, (len(languages), sentences))
+            each = damage * (index + 1) * left * (1 + 0.5 * np.arange(len(languages)))
+            after = {
+                language: before[language] * (1 + each[row] * noise[row])
+                for row, language in enumerate(languages)
+            }
+            result = disparity(base, evaluation(after), reference=reference, draws=draws)
+            shared = {
+                "variant": name,
+                "intervention": what,
+                "quantizer": quantizer,
+                "protected": int(1000 * fraction),
+                "eligible": 1000,
+                "fraction": fraction,
+            }
+            rows = [shared | row for row in result.rows()]
+            run = append_variant(run, name, evaluation(after), rows)
+    return run
