@@ -241,12 +241,10 @@ def duels(group: Group) -> list[Duel]:
 def verdict(duel: Duel) -> str:
     """How a duel ended, as far as the intervals tell."""
     masks = len(duel.random)
-    if duel.wins == masks:
-        return f"less damage than {'the random mask' if masks == 1 else f'all {masks} masks'}"
-    if duel.losses == masks:
-        return f"more damage than {'the random mask' if masks == 1 else f'all {masks} masks'}"
-    if not duel.wins and not duel.losses:
-        return "no difference shown"
-    parts = [(duel.wins, "less"), (duel.losses, "more")]
-    told = [f"{word} damage than {count} of {masks}" for count, word in parts if count]
-    return ", ".join(told)
+    every = {1: "the random mask", 2: "both masks"}.get(masks, f"all {masks} masks")
+    told = [
+        f"{word} damage than {every if count == masks else f'{count} of {masks} masks'}"
+        for count, word in ((duel.wins, "less"), (duel.losses, "more"))
+        if count
+    ]
+    return ", ".join(told) or "no difference shown"

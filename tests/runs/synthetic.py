@@ -53,6 +53,8 @@ def make_run(
     languages: tuple[str, ...] = LANGUAGES,
     sentences: int = 12,
     damage: float = 0.02,
+    spread: float = 0.5,
+    noise: float = 0.3,
     protocol: str = "sound",
     model: str = "made-up",
     quantizers: tuple[str, ...] = ("INT4 per channel",),
@@ -67,6 +69,8 @@ def make_run(
         languages: sorted.
         sentences: per language.
         damage: relative damage of plain quantization in the first language.
+        spread: what each further language loses more, as a share of that.
+        noise: standard deviation over sentences, relative to a language's damage.
         protocol: `sound` or `seed`.
         model: its name.
         quantizers: every variant of the plan under each; the first keeps the names of the plan.
@@ -121,10 +125,10 @@ def make_run(
     with open_run(folder, manifest) as run:
         save_original(run, base)
         for name, (quantizer, index, what, fraction, left) in names.items():
-            noise = generator.normal(1, 0.3, (len(languages), sentences))
-            each = damage * (index + 1) * left * (1 + 0.5 * np.arange(len(languages)))
+            factors = generator.normal(1, noise, (len(languages), sentences))
+            each = damage * (index + 1) * left * (1 + spread * np.arange(len(languages)))
             after = {
-                language: before[language] * (1 + each[row] * noise[row])
+                language: before[language] * (1 + each[row] * factors[row])
                 for row, language in enumerate(languages)
             }
             result = disparity(base, evaluation(after), reference=reference, draws=draws)
