@@ -16,17 +16,11 @@ from transformers import PreTrainedTokenizerFast
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.families import write_config
+from jaxprotect.models.config_files import write_config
+from jaxprotect.models.layouts import from_stored, stored_shape, to_stored
 from jaxprotect.models.transformer import Params, parameter_shapes
 from jaxprotect.models.weight_files import SINGLE, StoredTensor, open_weights
-from jaxprotect.models.weight_maps import (
-    Slot,
-    accepted_names,
-    from_stored,
-    stored_shape,
-    to_stored,
-    written_names,
-)
+from jaxprotect.models.weight_maps import Slot, accepted_names, written_names
 from jaxprotect.trees import leaf_paths, map_leaves
 
 WeightDtype = Literal["float32", "float16", "bfloat16"]

@@ -1,21 +1,15 @@
-"""Hugging Face configs <-> `ModelConfig`: which fields count, and everything else refused.
+"""What each family calls the fields of its config: one entry per `model_type`, read and written.
 
-A field is read, or known not to change the forward pass at inference, or must keep the value that
-`transformers` gives it by default. So a checkpoint with an unknown twist is refused, not misread.
+The fields of an entry that are neither read nor ignored must keep their defaults (`config_files`).
 """
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
-
-from transformers import AutoConfig, PretrainedConfig
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.layers import ACTIVATIONS
 
 Fields = dict[str, Any]
 
@@ -54,7 +48,8 @@ class Family:
     ignored: frozenset[str]
 
 
-def _refuse(field: str, value: object, allowed: str) -> InputError:
+def refused(field: str, value: object, allowed: str) -> InputError:
+    """The error of a config field whose value is not supported."""
     return InputError(f"config field `{field}` is {value!r}; allowed: {allowed}")
 
 
@@ -70,7 +65,7 @@ def _write_gpt2(config: ModelConfig) -> Fields:
 def _read_opt(hf: Fields) -> Fields:
     if hf["word_embed_proj_dim"] != hf["hidden_size"]:
         allowed = f"`hidden_size` ({hf['hidden_size']}), as embedding projections are not supported"
-        raise _refuse("word_embed_proj_dim", hf["word_embed_proj_dim"], allowed)
+        raise refused("word_embed_proj_dim", hf["word_embed_proj_dim"], allowed)
     return {"final_norm": not hf["_remove_final_layer_norm"]}
 
 
@@ -87,17 +82,17 @@ def _read_gpt_neox(hf: Fields) -> Fields:
     theta, fraction = rope.pop("rope_theta"), rope.pop("partial_rotary_factor", 1.0)
     for kind in ("rope_type", "type"):
         if rope.pop(kind, "default") != "default":
-            raise _refuse(f"rope_parameters.{kind}", hf["rope_parameters"][kind], "'default'")
+            raise refused(f"rope_parameters.{kind}", hf["rope_parameters"][kind], "'default'")
     for name, value in rope.items():
         if value is not None:
-            raise _refuse(f"rope_parameters.{name}", value, "leaving it out")
+            raise refused(f"rope_parameters.{name}", value, "leaving it out")
     if not isinstance(theta, (int, float)) or theta <= 0:
-        raise _refuse("rope_parameters.rope_theta", theta, "numbers above 0")
+        raise refused("rope_parameters.rope_theta", theta, "numbers above 0")
     head_size = hf["hidden_size"] // hf["num_attention_heads"]
     rotary_dim = int(head_size * fraction) if isinstance(fraction, (int, float)) else 0
     if rotary_dim % 2 or not 0 < rotary_dim <= head_size:
         allowed = f"a share of the {head_size} head dimensions that is even and above 0"
-        raise _refuse("rope_parameters.partial_rotary_factor", fraction, allowed)
+        raise refused("rope_parameters.partial_rotary_factor", fraction, allowed)
     return {"rotary_dim": rotary_dim, "rotary_theta": float(theta)}
 
 
@@ -114,7 +109,7 @@ def _write_gpt_neox(config: ModelConfig) -> Fields:
 def _read_bloom(hf: Fields) -> Fields:
     width = 4 * hf["hidden_size"]
     if hf.get("n_inner") not in (None, width):
-        raise _refuse("n_inner", hf["n_inner"], f"null or 4 x `hidden_size` ({width})")
+        raise refused("n_inner", hf["n_inner"], f"null or 4 x `hidden_size` ({width})")
     return {"mlp_width": width, "context": hf.get("seq_length") or 2048}
 
 
@@ -227,109 +222,5 @@ def get_family(model_type: object) -> Family:
     """
     family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
-        raise _refuse("model_type", model_type, ", ".join(FAMILIES))
+        raise refused("model_type", model_type, ", ".join(FAMILIES))
     return family
-
-
-def _require_sizes(values: Fields, family: Family) -> None:
-    for name in ("layers", "width", "heads", "mlp_width", "vocab_size", "context"):
-        size = values.get(name, 1)
-        if not isinstance(size, int) or size < 1:
-            raise _refuse(family.fields.get(name, name), size, "whole numbers above 0")
-
-
-def _interpret(model_type: str, hf: Fields) -> ModelConfig:
-    """The architecture that a complete set of config fields describes."""
-    family = get_family(model_type)
-    values = {ours: hf[theirs] for ours, theirs in family.fields.items()}
-    _require_sizes(values, family)
-    if values["width"] % values["heads"]:
-        allowed = f"multiples of the {values['heads']} heads"
-        raise _refuse(family.fields["width"], values["width"], allowed)
-    special = family.read_special(hf)
-    _require_sizes(special, family)
-    values = family.constants | values | special
-    if values["activation"] not in ACTIVATIONS:
-        allowed = ", ".join(sorted(ACTIVATIONS))
-        raise _refuse(family.fields["activation"], values["activation"], allowed)
-    return ModelConfig(family=model_type, **values)
-
-
-def read_config(hf_config: PretrainedConfig) -> ModelConfig:
-    """Read a `transformers` config, refusing whatever could change the forward pass unnoticed.
-
-    Args:
-        hf_config: as `AutoConfig` loads it, which brings old spellings up to date.
-
-    Returns:
-        The architecture.
-
-    Raises:
-        InputError: an unsupported `model_type`, or a field whose value is not supported.
-    """
-    family = get_family(hf_config.model_type)
-    hf, defaults = hf_config.to_dict(), type(hf_config)().to_dict()
-    known = {*family.fields.values(), *family.special, *family.ignored, *COMMON_IGNORED}
-    for name, value in hf.items():
-        if name in known or name.endswith("_token_id"):
-            continue
-        if name in defaults and value != defaults[name]:
-            raise _refuse(name, value, repr(defaults[name]))
-        if name not in defaults and value is not None and value != {}:
-            raise _refuse(name, value, "leaving it out, as its meaning is not known")
-    return _interpret(hf_config.model_type, hf)
-
-
-def load_config(folder: Path | str) -> ModelConfig:
-    """Read the architecture from a folder's `config.json`.
-
-    Args:
-        folder: a Hugging Face model folder.
-
-    Returns:
-        The architecture.
-
-    Raises:
-        InputError: no readable `config.json`, or one that `read_config` refuses.
-    """
-    path = Path(folder) / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"`{folder}` has no config.json; give a Hugging Face folder") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"`{path}` is not readable as JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise InputError(f"`{path}` holds a {type(raw).__name__}; allowed: a JSON object")
-    get_family(raw.get("model_type"))
-    try:
-        hf_config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
-    except Exception as error:  # the validators of transformers raise many types
-        reason = " ".join(str(error).split())
-        raise InputError(f"`{path}` is refused by transformers: {reason}") from error
-    return read_config(hf_config)
-
-
-def write_config(config: ModelConfig) -> Fields:
-    """The content of `config.json` for an architecture: `read_config`'s inverse.
-
-    Args:
-        config: the architecture.
-
-    Returns:
-        JSON-ready fields. Token ids are null, as the architecture does not know them.
-
-    Raises:
-        InputError: the family's format has no place for one of the architecture's values.
-    """
-    family = get_family(config.family)
-    hf: Fields = {"model_type": config.family, "architectures": [family.architecture]}
-    hf |= {theirs: getattr(config, ours) for ours, theirs in family.fields.items()}
-    hf |= family.write_special(config)
-    hf |= {f"{token}_token_id": None for token in ("bos", "eos", "pad")}
-    read_back = asdict(_interpret(config.family, hf))
-    for field, value in asdict(config).items():
-        if read_back[field] != value:
-            allowed = f"{read_back[field]!r}, all that a {config.family} config.json can say"
-            raise _refuse(field, value, allowed)
-    return hf

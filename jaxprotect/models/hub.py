@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 from jaxprotect.errors import InputError
 from jaxprotect.models.checkpoint import load_params
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.families import load_config
+from jaxprotect.models.config_files import load_config
 from jaxprotect.models.model import Model
 from jaxprotect.models.weight_files import FLAX, INDEX, SINGLE
 

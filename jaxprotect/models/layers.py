@@ -5,6 +5,7 @@ Shape letters: B batch, T tokens, D width, H heads, K head size, F MLP width, L 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -94,14 +95,20 @@ def rotate(
     return jnp.concatenate([turned, still], axis=-1)
 
 
-def _project(x: Array, layer: dict[str, Array], equation: str) -> Array:
-    out = jnp.einsum(equation, x, layer["kernel"])
+def _project(x: Array, layer: dict[str, Any], equation: str) -> Array:
+    kernel = layer["kernel"]
+    # A kernel need not be an array: one may bring its own product, to measure it for instance.
+    out = (
+        kernel.project(x, equation)
+        if hasattr(kernel, "project")
+        else jnp.einsum(equation, x, kernel)
+    )
     return out + layer["bias"] if "bias" in layer else out
 
 
 def attention(
     x: Float[Array, "B T D"],
-    params: dict[str, dict[str, Array]],
+    params: dict[str, dict[str, Any]],
     config: ModelConfig,
     layer_index: Array,
 ) -> Float[Array, "B T D"]:
@@ -145,7 +152,7 @@ def attention(
 
 
 def mlp(
-    x: Float[Array, "B T D"], params: dict[str, dict[str, Array]], activation: str
+    x: Float[Array, "B T D"], params: dict[str, dict[str, Any]], activation: str
 ) -> Float[Array, "B T D"]:
     """down(activation(up(x)))."""
     hidden_BxTxF = ACTIVATIONS[activation](_project(x, params["up"], "btd,df->btf"))

@@ -46,24 +46,55 @@ def hidden_states(
     Raises:
         InputError: `tokens` is longer than the learned position table.
     """
+    return run_blocks(params, embed(params, tokens, config), config)
+
+
+def embed(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) -> Float[Array, "B T D"]:
+    """Token embeddings, plus those of the positions where they are learned.
+
+    Args:
+        params: parameter tree.
+        tokens: token ids.
+        config: the architecture.
+
+    Returns:
+        What the first block (or BLOOM's embedding norm) reads.
+
+    Raises:
+        InputError: `tokens` is longer than the learned position table.
+    """
     length = tokens.shape[1]
-    if config.positions == "learned" and length > config.context:
-        raise InputError(f"`tokens` has {length} positions; the model has {config.context}")
     x_BxTxD = params["embed"]["tokens"][tokens]
-    if config.positions == "learned":
-        start = config.position_offset
-        x_BxTxD = x_BxTxD + params["embed"]["positions"][start : start + length]
+    if config.positions != "learned":
+        return x_BxTxD
+    if length > config.context:
+        raise InputError(f"`tokens` has {length} positions; the model has {config.context}")
+    start = config.position_offset
+    return x_BxTxD + params["embed"]["positions"][start : start + length]
+
+
+def run_blocks(
+    params: Params, x: Float[Array, "B T D"], config: ModelConfig
+) -> Float[Array, "B T D"]:
+    """All blocks and norms, from embedded tokens to what the head reads.
+
+    Args:
+        params: parameter tree, blocks stacked on a leading layer axis.
+        x: embedded tokens.
+        config: the architecture.
+
+    Returns:
+        The residual stream after the last norm.
+    """
     if config.embedding_norm:
-        x_BxTxD = layer_norm(x_BxTxD, params["embed"]["norm"], config.norm_epsilon)
+        x = layer_norm(x, params["embed"]["norm"], config.norm_epsilon)
 
     def step(x_BxTxD: Array, layer: tuple[Params, Array]) -> tuple[Array, None]:
         block, index = layer
         return _block(x_BxTxD, block, index, config), None
 
-    x_BxTxD, _ = jax.lax.scan(step, x_BxTxD, (params["blocks"], jnp.arange(config.layers)))
-    return (
-        layer_norm(x_BxTxD, params["norm"], config.norm_epsilon) if config.final_norm else x_BxTxD
-    )
+    x, _ = jax.lax.scan(step, x, (params["blocks"], jnp.arange(config.layers)))
+    return layer_norm(x, params["norm"], config.norm_epsilon) if config.final_norm else x
 
 
 def unembed(

@@ -11,7 +11,7 @@ from jaxprotect.errors import InputError
 from jaxprotect.models.axes import COMPONENTS
 from jaxprotect.models.census import SEED_MODELS, Count, brief_comparison, census, census_of
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.families import read_config
+from jaxprotect.models.config_files import read_config
 from jaxprotect.models.model import Model
 
 # The shape-giving fields of each `config.json` on the hub, in the spelling used there.

@@ -19,7 +19,7 @@ from jaxprotect.errors import InputError
 from jaxprotect.models import checkpoint
 from jaxprotect.models.checkpoint import load_params, save_model_folder
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.families import load_config
+from jaxprotect.models.config_files import load_config
 from jaxprotect.models.transformer import parameter_shapes
 from tests.models.tiny_models import CONFIGS, GPT2, assert_same
 from tests.tiny import random_params

@@ -9,13 +9,8 @@ from transformers import AutoConfig, BloomConfig, GPT2Config, GPTNeoXConfig, OPT
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.families import (
-    COMMON_IGNORED,
-    FAMILIES,
-    load_config,
-    read_config,
-    write_config,
-)
+from jaxprotect.models.config_files import load_config, read_config, write_config
+from jaxprotect.models.families import COMMON_IGNORED, FAMILIES
 
 CLASSES = {"gpt2": GPT2Config, "opt": OPTConfig, "gpt_neox": GPTNeoXConfig, "bloom": BloomConfig}
 

@@ -10,14 +10,9 @@ from safetensors.numpy import load_file
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.checkpoint import load_params, save_model_folder
+from jaxprotect.models.layouts import from_stored, stored_shape, to_stored
 from jaxprotect.models.transformer import parameter_shapes
-from jaxprotect.models.weight_maps import (
-    accepted_names,
-    from_stored,
-    stored_shape,
-    to_stored,
-    written_names,
-)
+from jaxprotect.models.weight_maps import accepted_names, written_names
 from jaxprotect.trees import leaf_paths
 from tests.models.tiny_models import CONFIGS, GPT2, NEOX, assert_same
 from tests.tiny import random_params

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from jaxprotect.models.checkpoint import load_params
-from jaxprotect.models.families import load_config
+from jaxprotect.models.config_files import load_config
 from jaxprotect.models.transformer import forward
 
 LOGITS_BAR = 2e-5

@@ -19,7 +19,7 @@ from transformers import (
 
 from jaxprotect.evaluation.loss import token_nats
 from jaxprotect.models.checkpoint import load_params, save_model_folder
-from jaxprotect.models.families import load_config
+from jaxprotect.models.config_files import load_config
 from jaxprotect.models.transformer import forward
 
 SIZES: dict[str, object] = {

@@ -1,0 +1,120 @@
+"""Hugging Face configs <-> `ModelConfig`: whatever is not understood is refused.
+
+A field is read, or known not to change the forward pass at inference, or must keep the value that
+`transformers` gives it by default. So a checkpoint with an unknown twist is refused, not misread.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from transformers import AutoConfig, PretrainedConfig
+
+from jaxprotect.errors import InputError
+from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.families import COMMON_IGNORED, Family, Fields, get_family, refused
+from jaxprotect.models.layers import ACTIVATIONS
+
+
+def _require_sizes(values: Fields, family: Family) -> None:
+    for name in ("layers", "width", "heads", "mlp_width", "vocab_size", "context"):
+        size = values.get(name, 1)
+        if not isinstance(size, int) or size < 1:
+            raise refused(family.fields.get(name, name), size, "whole numbers above 0")
+
+
+def _interpret(model_type: str, hf: Fields) -> ModelConfig:
+    """The architecture that a complete set of config fields describes."""
+    family = get_family(model_type)
+    values = {ours: hf[theirs] for ours, theirs in family.fields.items()}
+    _require_sizes(values, family)
+    if values["width"] % values["heads"]:
+        allowed = f"multiples of the {values['heads']} heads"
+        raise refused(family.fields["width"], values["width"], allowed)
+    special = family.read_special(hf)
+    _require_sizes(special, family)
+    values = family.constants | values | special
+    if values["activation"] not in ACTIVATIONS:
+        allowed = ", ".join(sorted(ACTIVATIONS))
+        raise refused(family.fields["activation"], values["activation"], allowed)
+    return ModelConfig(family=model_type, **values)
+
+
+def read_config(hf_config: PretrainedConfig) -> ModelConfig:
+    """Read a `transformers` config, refusing whatever could change the forward pass unnoticed.
+
+    Args:
+        hf_config: as `AutoConfig` loads it, which brings old spellings up to date.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        InputError: an unsupported `model_type`, or a field whose value is not supported.
+    """
+    family = get_family(hf_config.model_type)
+    hf, defaults = hf_config.to_dict(), type(hf_config)().to_dict()
+    known = {*family.fields.values(), *family.special, *family.ignored, *COMMON_IGNORED}
+    for name, value in hf.items():
+        if name in known or name.endswith("_token_id"):
+            continue
+        if name in defaults and value != defaults[name]:
+            raise refused(name, value, repr(defaults[name]))
+        if name not in defaults and value is not None and value != {}:
+            raise refused(name, value, "leaving it out, as its meaning is not known")
+    return _interpret(hf_config.model_type, hf)
+
+
+def load_config(folder: Path | str) -> ModelConfig:
+    """Read the architecture from a folder's `config.json`.
+
+    Args:
+        folder: a Hugging Face model folder.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        InputError: no readable `config.json`, or one that `read_config` refuses.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"`{folder}` has no config.json; give a Hugging Face folder") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"`{path}` is not readable as JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"`{path}` holds a {type(raw).__name__}; allowed: a JSON object")
+    get_family(raw.get("model_type"))
+    try:
+        hf_config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
+    except Exception as error:  # the validators of transformers raise many types
+        reason = " ".join(str(error).split())
+        raise InputError(f"`{path}` is refused by transformers: {reason}") from error
+    return read_config(hf_config)
+
+
+def write_config(config: ModelConfig) -> Fields:
+    """The content of `config.json` for an architecture: `read_config`'s inverse.
+
+    Args:
+        config: the architecture.
+
+    Returns:
+        JSON-ready fields. Token ids are null, as the architecture does not know them.
+
+    Raises:
+        InputError: the family's format has no place for one of the architecture's values.
+    """
+    family = get_family(config.family)
+    hf: Fields = {"model_type": config.family, "architectures": [family.architecture]}
+    hf |= {theirs: getattr(config, ours) for ours, theirs in family.fields.items()}
+    hf |= family.write_special(config)
+    hf |= {f"{token}_token_id": None for token in ("bos", "eos", "pad")}
+    read_back = asdict(_interpret(config.family, hf))
+    for field, value in asdict(config).items():
+        if read_back[field] != value:
+            allowed = f"{read_back[field]!r}, all that a {config.family} config.json can say"
+            raise refused(field, value, allowed)
+    return hf
