@@ -6,6 +6,7 @@ k-th. Two passes, a few MiB at a time, nothing concatenated, counts in 64 bits, 
 not depend on how the leaves are sharded.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -90,15 +91,15 @@ def order_key(scores: Float[Array, "..."]) -> UInt32[Array, "..."]:
     return jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(2**31))
 
 
-def _key_chunks(path: str, leaf: Array | np.ndarray) -> Iterator[np.ndarray]:
-    """The order keys of a leaf, a few MiB at a time, on the host; refuses NaN."""
+def _chunks(path: str, leaf: Array | np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The scores of a leaf and their order keys, a few MiB at a time, on the host; refuses NaN."""
     flat = np.asarray(leaf).reshape(-1)
     for start in range(0, flat.size, CHUNK):
         chunk = flat[start : start + CHUNK].astype(np.float32) + np.float32(0)  # -0 becomes 0
         if np.isnan(chunk).any():
             raise InputError(f"`scores` at {path} have NaN; every score must be a number")
         bits = chunk.view(np.uint32)
-        yield np.where(bits >> 31 == 1, ~bits, bits | np.uint32(2**31))
+        yield chunk, np.where(bits >> 31 == 1, ~bits, bits | np.uint32(2**31))
 
 
 def _from_the_top(histogram: np.ndarray, k: int) -> tuple[int, int]:
@@ -141,13 +142,13 @@ def find_cut(
 
     upper = np.zeros(2**16, np.int64)
     for path, leaf in leaves.items():
-        for keys in _key_chunks(path, leaf):
+        for _, keys in _chunks(path, leaf):
             upper += np.bincount(keys >> 16, minlength=2**16)
     upper_bin, above_bin = _from_the_top(upper, k)
 
     lower = {path: np.zeros(2**16, np.int64) for path in leaves}
     for path, leaf in leaves.items():
-        for keys in _key_chunks(path, leaf):
+        for _, keys in _chunks(path, leaf):
             inside = keys[keys >> 16 == upper_bin]
             lower[path] += np.bincount(inside & 0xFFFF, minlength=2**16)
     lower_bin, above = _from_the_top(np.sum(list(lower.values()), axis=0), k - above_bin)
@@ -191,3 +192,53 @@ def above_cut(leaves: dict[str, Array], cut: Cut) -> dict[str, Bool[Array, "..."
         return (key > cut.key) | ties
 
     return {path: one(path, leaf) for path, leaf in leaves.items()}
+
+
+def count_to_reach(leaves: Mapping[str, Array | np.ndarray], need: float) -> float:
+    """How many of the largest scores of all leaves sum to a need, with a fraction of the last.
+
+    Two passes like those of `find_cut`, with sums in float64 beside the counts.
+
+    Args:
+        leaves: leaf path -> scores; only positive ones add to the sum.
+        need: the sum.
+
+    Returns:
+        The count; 0 for a need of at most 0, infinite if all positive scores are not enough.
+
+    Raises:
+        InputError: NaN scores, named by leaf.
+
+    >>> count_to_reach({"w": np.array([3.0, -1.0, 2.0, 2.0])}, 6.0)
+    2.5
+    """
+    if need <= 0:
+        return 0.0
+    counts, sums = np.zeros(2**16, np.int64), np.zeros(2**16)
+    for path, leaf in leaves.items():
+        for scores, keys in _chunks(path, leaf):
+            counts += np.bincount(keys >> 16, minlength=2**16)
+            sums += np.bincount(keys >> 16, weights=np.maximum(scores, 0.0), minlength=2**16)
+    bin_ = _bin_that_reaches(sums, need)
+    if bin_ is None:
+        return math.inf
+    above, reached = int(counts[bin_ + 1 :].sum()), float(sums[bin_ + 1 :].sum())
+    counts, sums = np.zeros(2**16, np.int64), np.zeros(2**16)
+    for path, leaf in leaves.items():
+        for scores, keys in _chunks(path, leaf):
+            inside = keys >> 16 == bin_
+            low, values = keys[inside] & 0xFFFF, np.maximum(scores[inside], 0.0)
+            counts += np.bincount(low, minlength=2**16)
+            sums += np.bincount(low, weights=values, minlength=2**16)
+    last = _bin_that_reaches(sums, need - reached)
+    if last is None:  # the two passes add up in another order
+        last = int(np.flatnonzero(sums)[0])
+    above, reached = above + int(counts[last + 1 :].sum()), reached + float(sums[last + 1 :].sum())
+    each = sums[last] / counts[last]  # equal scores share a key
+    return above + min(max(need - reached, 0.0) / each, float(counts[last]))
+
+
+def _bin_that_reaches(sums: np.ndarray, need: float) -> int | None:
+    """The first bin from the top by which the sum reaches the need."""
+    reached = np.flatnonzero(np.cumsum(sums[::-1]) >= need)
+    return int(len(sums) - 1 - reached[0]) if reached.size else None

@@ -83,7 +83,7 @@ def disparity_table(
     check_base(base)
     for name, variant in variants.items():
         check_variant(base, variant, name)
-    asked = _reference(base, reference)
+    asked = reference_languages(base, reference)
     names = list(variants)
     group = max(1, SUMS_AT_ONCE // max(1, draws * len(base.nats)) - 1)
     table = {}
@@ -281,7 +281,19 @@ def _abs_log(ratio: Estimate) -> Estimate:
     return Estimate(value=value, low=low, high=high)
 
 
-def _reference(base: Evaluation, reference: Sequence[str] | None) -> tuple[str, ...]:
+def reference_languages(base: Evaluation, reference: Sequence[str] | None) -> tuple[str, ...]:
+    """The languages whose mean is the yardstick: those asked for, checked, or the default ones.
+
+    Args:
+        base: what was evaluated.
+        reference: languages, or None for those of `REFERENCE_LANGUAGES` that are there.
+
+    Returns:
+        Languages of `base`, each once.
+
+    Raises:
+        InputError: none of the default ones is there, or one asked for is not.
+    """
     there = ", ".join(sorted(base.nats))
     if reference is None:
         present = tuple(name for name in REFERENCE_LANGUAGES if name in base.nats)

@@ -79,6 +79,34 @@ class Texts:
         kept = {language: self.sentences[language] for language in asked}
         return Texts(sentences=kept, ids=self.ids, source=self.source)
 
+    def take(self, positions: Sequence[int]) -> "Texts":
+        """Some of the sentences, in every language.
+
+        Args:
+            positions: indices into `ids`, from 0, each at most once.
+
+        Returns:
+            Texts of those sentences, in the order asked.
+
+        Raises:
+            InputError: no position, one that is not there, or one asked twice.
+        """
+        if len(positions) == 0 or len(set(positions)) < len(positions):
+            raise InputError("`positions` must name at least one sentence, and none twice")
+        if min(positions) < 0 or max(positions) >= len(self.ids):
+            raise InputError(
+                f"`positions` go from {min(positions)} to {max(positions)}; allowed are 0 to "
+                f"{len(self.ids) - 1}"
+            )
+        return Texts(
+            sentences={
+                language: tuple(sentences[i] for i in positions)
+                for language, sentences in self.sentences.items()
+            },
+            ids=tuple(self.ids[i] for i in positions),
+            source=self.source,
+        )
+
 
 def load_texts(
     source: str | Path, *, languages: Sequence[str] | None = None, split: str | None = None

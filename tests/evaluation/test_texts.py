@@ -242,3 +242,15 @@ def test_flores_is_asked_for_languages_and_split(
     assert asked == {"languages": ("eng_Latn",), "split": "test"}
     assert texts.ids == (998,)
     assert texts.source.startswith("openlanguagedata/flores_plus@")
+
+
+def test_take_keeps_sentences_parallel_and_refuses_what_is_not_there():
+    texts = load_texts("reference", languages=["eng_Latn", "heb_Hebr"])
+    some = texts.take([7, 2])
+    assert some.ids == (8, 3)
+    for language in texts.languages:
+        whole = texts.sentences[language]
+        assert some.sentences[language] == (whole[7], whole[2])
+    for positions, message in (([], "at least one"), ([1, 1], "none twice"), ([120], "from 120")):
+        with pytest.raises(InputError, match=message):
+            texts.take(positions)
