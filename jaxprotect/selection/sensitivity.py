@@ -1,0 +1,266 @@
+"""How much each language needs each weight: gradient statistics in one backward pass."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+from tqdm.auto import tqdm
+
+from jaxprotect.errors import InputError
+from jaxprotect.evaluation.encoding import Encoded
+from jaxprotect.evaluation.evaluate import encode
+from jaxprotect.evaluation.texts import Texts
+from jaxprotect.models.axes import contracted_axes, is_matrix, layer_axis
+from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.model import Model
+from jaxprotect.models.transformer import Params, embed, run_blocks
+from jaxprotect.selection.head_moments import HeadMoments, add_lookup, head_moments, lookup_moments
+from jaxprotect.selection.per_sentence import MeasuredKernel, make_probes
+from jaxprotect.selection.rows import language_rows, row_batches
+from jaxprotect.selection.statistics import InputStatistics, Statistics, add
+from jaxprotect.trees import map_leaves
+
+Labels = Literal["data", "model"]
+"""Targets of the loss: the text itself (empirical Fisher), or drawn from the model (its Fisher)."""
+LABELS: tuple[Labels, ...] = get_args(Labels)
+
+BATCH_TOKENS = 1024
+"""Tokens of a batch. Small: the last batch of each length is padded with empty rows."""
+
+
+def sensitivity(
+    model: Model,
+    texts: Texts,
+    *,
+    labels: Labels = "data",
+    seed: int = 0,
+    batch_tokens: int = BATCH_TOKENS,
+) -> dict[str, Statistics]:
+    """Every language's gradient statistics, all in memory; `iterate_sensitivity` streams them.
+
+    Args:
+        model: the unquantized model.
+        texts: the sentences; use the `select` split.
+        labels: `data` for the empirical Fisher, `model` for that of the model's own predictions.
+        seed: of the drawn labels.
+        batch_tokens: most tokens of a batch; the result depends on it by rounding only.
+
+    Returns:
+        Language -> statistics.
+
+    Raises:
+        InputError: as `language_statistics`.
+    """
+    encoded = encode(model, texts)
+    options: dict[str, Any] = {"labels": labels, "seed": seed, "batch_tokens": batch_tokens}
+    return dict(iterate_sensitivity(model.params, encoded, model.config, **options))
+
+
+def iterate_sensitivity(
+    params: Params,
+    encoded: Encoded,
+    config: ModelConfig,
+    *,
+    labels: Labels = "data",
+    seed: int = 0,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Iterator[tuple[str, Statistics]]:
+    """One language's statistics after the other; arguments as in `language_statistics`.
+
+    Yields:
+        (language, statistics).
+    """
+    for language in encoded.languages:
+        yield (
+            language,
+            language_statistics(
+                params,
+                encoded,
+                config,
+                language=language,
+                labels=labels,
+                seed=seed,
+                batch_tokens=batch_tokens,
+            ),
+        )
+
+
+def language_statistics(
+    params: Params,
+    encoded: Encoded,
+    config: ModelConfig,
+    *,
+    language: str | None = None,
+    labels: Labels = "data",
+    seed: int = 0,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Statistics:
+    """Sums over sentences of g, |g|, g^2 for every weight, g the gradient of one sentence's nats.
+
+    A sentence longer than the context counts as several, one per window.
+
+    Args:
+        params: the unquantized parameter tree (a quantizer's gradient is 0 almost everywhere).
+        encoded: tokenised sentences.
+        config: the architecture.
+        language: whose sentences; all by default.
+        labels: `data` for the empirical Fisher, `model` for that of the model's own predictions.
+        seed: of the drawn labels, which depend on nothing else but language and sentence.
+        batch_tokens: most tokens of a batch.
+
+    Returns:
+        The statistics, in float32.
+
+    Raises:
+        InputError: an unknown language or kind of labels, no sentence, or gradients that are not
+            finite.
+    """
+    if labels not in LABELS:
+        raise InputError(f"`labels` is {labels!r}; allowed are {', '.join(LABELS)}")
+    if language is not None and language not in encoded.languages:
+        raise InputError(f"`language` is {language!r}; the texts have {list(encoded.languages)}")
+    rows = language_rows(encoded, language)
+    if not rows:
+        raise InputError(f"`encoded` has no sentence in {language or 'any language'}")
+    batches = list(row_batches(rows, context=config.context, batch_tokens=batch_tokens, seed=seed))
+    total = None
+    for batch in tqdm(batches, desc=language or "statistics", unit="batch", leave=False):
+        uniform = batch.uniform if labels == "model" else None
+        part = _row_statistics(params, batch.tokens, batch.scored, uniform, config)
+        total = part if total is None else _add(total, part)
+    assert total is not None
+    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(total.square)):
+        raise InputError(
+            f"`params` give gradients that are not finite in {language or 'some language'}"
+        )
+    return total.replace(sentences=len(rows), tokens=sum(int(r.scored.sum()) for r in rows))
+
+
+_add = jax.jit(add, donate_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _row_statistics(
+    params: Params,
+    tokens: Int[Array, "B T1"],
+    scored: Bool[Array, "B T1"],
+    uniform: Float[Array, "B T"] | None,
+    config: ModelConfig,
+) -> Statistics:
+    """The statistics of a batch of rows, in one forward and one backward pass."""
+    inputs, scored = tokens[:, :-1], scored[:, 1:]
+    valid = jnp.flip(jnp.cumsum(jnp.flip(scored, 1), axis=1), 1) > 0
+    measured = _measured(params, valid)
+    embedded = embed(params, inputs, config)
+    hidden, backward = jax.vjp(lambda x, tree: run_blocks(tree, x, config), embedded, measured)
+    table = params["embed"]["tokens"] if config.tied_head else params["head"]["kernel"].T
+    head = head_moments(table, hidden, tokens[:, 1:], scored, valid, uniform)
+    d_embedded, cotangents = backward(head.hidden)
+
+    moments = _leaf_moments(cotangents)
+    looked_up = params["embed"]["tokens"]
+    if config.tied_head:
+        moments["embed/tokens"] = add_lookup(head, table, inputs, hidden, scored, d_embedded)
+    else:
+        moments["embed/tokens"] = lookup_moments(looked_up, inputs, d_embedded)
+        moments["head/kernel"] = (head.gradient.T, head.absolute.T, head.square.T)
+    if config.positions == "learned":
+        moments["embed/positions"] = _position_moments(
+            d_embedded, params["embed"]["positions"].shape[0], config.position_offset
+        )
+    positions = jnp.sum(valid).astype(jnp.float32)
+    of_inputs = _input_statistics(cotangents, positions)
+    of_inputs["embed/tokens" if config.tied_head else "head/kernel"] = _head_inputs(
+        hidden, head, valid, positions
+    )
+    gradient, absolute, square = (
+        map_leaves(lambda path, leaf, i=i: moments[path][i], params) for i in range(3)
+    )
+    return Statistics(gradient=gradient, absolute=absolute, square=square, inputs=of_inputs)
+
+
+def _measured(params: Params, valid: Bool[Array, "B T"]) -> Params:
+    """The blocks with measured kernels, and a copy of every vector for each row.
+
+    The gradient at a row's own copy of a bias or a norm is that row's gradient.
+    """
+    mask = valid.astype(jnp.float32)
+    batch = valid.shape[0]
+
+    def leaf(path: str, weights: Array) -> Array | MeasuredKernel | None:
+        layer = layer_axis(path) is not None
+        if is_matrix(path):
+            if not layer:
+                return None  # embeddings and head are measured on their own
+            return MeasuredKernel(
+                kernel=weights,
+                probes=make_probes(weights, contracted_axes(path), layer),
+                valid=jnp.broadcast_to(mask, (weights.shape[0], *mask.shape)),
+            )
+        lead, rest = (weights.shape[:1], weights.shape[1:]) if layer else ((), weights.shape)
+        copies = weights.reshape(*lead, 1, 1, *rest)
+        return jnp.broadcast_to(copies, (*lead, batch, 1, *rest))
+
+    return map_leaves(leaf, params)
+
+
+def _is_measured(leaf: Any) -> bool:
+    return isinstance(leaf, MeasuredKernel)
+
+
+def _by_path(tree: Params) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_measured)
+    return {"/".join(entry.key for entry in path): leaf for path, leaf in leaves}
+
+
+def _leaf_moments(cotangents: Params) -> dict[str, tuple[Array, Array, Array]]:
+    moments = {}
+    for path, leaf in _by_path(cotangents).items():
+        if isinstance(leaf, MeasuredKernel):
+            moments[path] = (leaf.kernel, leaf.probes.absolute, leaf.probes.square)
+        else:
+            axis = 0 if layer_axis(path) is None else 1
+            g = jnp.squeeze(leaf, axis + 1)
+            moments[path] = tuple(jnp.sum(v, axis=axis) for v in (g, jnp.abs(g), jnp.square(g)))
+    return moments
+
+
+def _position_moments(
+    d_embedded: Float[Array, "B T D"], rows: int, offset: int
+) -> tuple[Array, Array, Array]:
+    """Each row of a batch reads each position once, so its gradient stands there as it is."""
+    length = d_embedded.shape[1]
+    padding = ((offset, rows - offset - length), (0, 0))
+    values = (d_embedded, jnp.abs(d_embedded), jnp.square(d_embedded))
+    total, absolute, square = (jnp.pad(jnp.sum(v, axis=0), padding) for v in values)
+    return total, absolute, square
+
+
+def _input_statistics(cotangents: Params, positions: Array) -> dict[str, InputStatistics]:
+    statistics = {}
+    for path, leaf in _by_path(cotangents).items():
+        if isinstance(leaf, MeasuredKernel):
+            statistics[path] = InputStatistics(
+                absolute=leaf.probes.input_absolute,
+                square=leaf.probes.input_square,
+                largest=leaf.probes.input_largest,
+                output_largest=leaf.probes.output_largest,
+                positions=positions,
+            )
+    return statistics
+
+
+def _head_inputs(
+    hidden: Float[Array, "B T D"], head: HeadMoments, valid: Bool[Array, "B T"], positions: Array
+) -> InputStatistics:
+    real = jnp.where(valid[..., None], jnp.abs(hidden), 0.0)
+    return InputStatistics(
+        absolute=jnp.sum(real, axis=(0, 1)),
+        square=jnp.sum(jnp.square(real), axis=(0, 1)),
+        largest=jnp.max(real, axis=(0, 1)),
+        output_largest=head.logit_largest,
+        positions=positions,
+    )
