@@ -76,6 +76,11 @@ class Setup:
         return "all" if self.protocol == "seed" else "position"
 
 
+def load_model_of(setup: Setup) -> Model:
+    """The model of a setup."""
+    return load_model(setup.model, revision=setup.revision)
+
+
 def load_inputs(setup: Setup) -> tuple[Model, Texts, Encoded]:
     """The model, the texts, and the texts in the model's tokens.
 
@@ -90,7 +95,7 @@ def load_inputs(setup: Setup) -> tuple[Model, Texts, Encoded]:
         )
     split = None if setup.split == "all" else setup.split
     texts = load_texts(setup.texts, languages=setup.languages, split=split)
-    model = load_model(setup.model, revision=setup.revision)
+    model = load_model_of(setup)
     return model, texts, encode(model, texts, start=setup.start, batch_tokens=setup.batch_tokens)
 
 

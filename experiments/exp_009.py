@@ -26,6 +26,7 @@ QUANTIZERS = {
     "int3-channel": QuantSpec(bits=3),
     "int3-group64": QuantSpec(bits=3, granularity="group"),
     "int2-channel": QuantSpec(bits=2),
+    "int2-group64": QuantSpec(bits=2, granularity="group"),
 }
 
 

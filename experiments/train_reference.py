@@ -31,7 +31,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from tqdm import tqdm
 
 from jaxprotect.evaluation.loss import token_nats
-from jaxprotect.models.checkpoint import save_model_folder
+from jaxprotect.models.checkpoint import load_params, save_model_folder
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params, init_params
 
@@ -62,6 +62,8 @@ class Config:
         adam_rate: learning rate of everything else (Adam).
         checkpoint_every: steps between checkpoints.
         seed: random seed of weights and windows.
+        initial: begin at the weights of this Hugging Face folder, not at random ones; its
+            tokenizer.json belongs in the work folder.
         export: after training, write the Hugging Face folder here (fp16).
     """
 
@@ -82,6 +84,7 @@ class Config:
     adam_rate: float = 0.004
     checkpoint_every: int = 100
     seed: int = 0
+    initial: Path | None = None
     export: Path | None = None
 
 
@@ -209,7 +212,10 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
 def train(config: Config, model: ModelConfig, streams: dict[str, np.ndarray]) -> Params:
     """Run the optimizer from the last checkpoint, or from scratch, to `config.steps`."""
     optimizer = make_optimizer(config)
-    params = init_params(jax.random.key(config.seed), model)
+    if config.initial is None:
+        params = init_params(jax.random.key(config.seed), model)
+    else:
+        params, _ = load_params(config.initial, model)
     state = {
         "params": params,
         "optimizer": optimizer.init(params),

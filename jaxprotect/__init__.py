@@ -29,26 +29,39 @@ if TYPE_CHECKING:
     from jaxprotect.models.model import Model
     from jaxprotect.models.transformer import forward
     from jaxprotect.quantization.quantize import quantize
+    from jaxprotect.quantization.size import protected_size
     from jaxprotect.quantization.spec import QuantSpec
-    from jaxprotect.selection import masks
+    from jaxprotect.runs.minimal_run import find_minimal_set
+    from jaxprotect.selection import masks, scores
+    from jaxprotect.selection.gains import expected_gain
+    from jaxprotect.selection.guided import language_guided
+    from jaxprotect.selection.sensitivity import sensitivity
+    from jaxprotect.selection.targets import Target
 
 _HOMES = {
     "InputError": "errors",
     "Model": "models.model",
     "ModelConfig": "models.config",
     "QuantSpec": "quantization.spec",
+    "Target": "selection.targets",
     "Texts": "evaluation.texts",
     "census": "models.census",
     "compare": "evaluation.disparity",
     "disparity": "evaluation.disparity",
     "disparity_table": "evaluation.disparity",
     "evaluate": "evaluation.evaluate",
+    "expected_gain": "selection.gains",
+    "find_minimal_set": "runs.minimal_run",
     "forward": "models.transformer",
+    "language_guided": "selection.guided",
     "load_model": "models.hub",
     "load_texts": "evaluation.texts",
     "masks": "selection.masks",
+    "protected_size": "quantization.size",
     "quantize": "quantization.quantize",
     "save_model_folder": "models.checkpoint",
+    "scores": "selection.scores",
+    "sensitivity": "selection.sensitivity",
 }
 """Public name -> the module of this package that defines it."""
 
@@ -57,18 +70,25 @@ __all__ = [
     "Model",
     "ModelConfig",
     "QuantSpec",
+    "Target",
     "Texts",
     "census",
     "compare",
     "disparity",
     "disparity_table",
     "evaluate",
+    "expected_gain",
+    "find_minimal_set",
     "forward",
+    "language_guided",
     "load_model",
     "load_texts",
     "masks",
+    "protected_size",
     "quantize",
     "save_model_folder",
+    "scores",
+    "sensitivity",
 ]
 
 
@@ -77,7 +97,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'jaxprotect' has no attribute {name!r}")
     home = importlib.import_module(f"jaxprotect.{_HOMES[name]}")
-    value = getattr(home, name, home)  # `masks` is the module itself
+    value = getattr(home, name, home)  # `masks` and `scores` are modules
     globals()[name] = value
     return value
 

@@ -11,8 +11,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.typing import ColorType
 
 BLUE, ORANGE, GREEN, GREY, INK = "#0072b2", "#d55e00", "#009e73", "#9a9a9a", "#222222"
 """Colours that stay apart for colour-blind eyes (Okabe and Ito)."""
@@ -22,6 +25,9 @@ DIVERGING = "RdBu"
 
 MARKS = tuple(digit * 10.0**power for power in range(-2, 5) for digit in (1, 2, 5))
 """Where a logarithmic axis of percentages may be marked."""
+
+MARGIN = 0.1
+"""Inches left free around a figure and each of its panels."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -81,8 +87,9 @@ def style() -> Iterator[None]:
 
 def new_figure(width: float | int, height: float | int, title: str) -> Figure:
     """An empty figure in inches, with its title at the left."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(title, x=0.01, horizontalalignment="left", wrap=True)
+    margins = ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN)
+    figure = Figure(figsize=(width, height), layout=margins)
+    figure.suptitle(title, x=MARGIN / width, horizontalalignment="left", wrap=True)
     return figure
 
 
@@ -100,6 +107,21 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
     for index in np.argsort(moved, kind="stable"):
         moved[index] = last = max(moved[index], last + gap)
     return moved.tolist()
+
+
+def readable_on(ground: ColorType) -> str:
+    """Ink or white, whichever contrasts more with a colour (relative luminance of WCAG 2)."""
+    ink, white, of_ground = (
+        float(np.dot(_linear(to_rgb(colour)), (0.2126, 0.7152, 0.0722))) + 0.05
+        for colour in (INK, "white", ground)
+    )
+    return INK if of_ground / ink > white / of_ground else "white"
+
+
+def _linear(colour: tuple[float, float, float]) -> np.ndarray:
+    """Light intensities of sRGB values."""
+    srgb = np.array(colour)
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
 
 
 def zero_line(axes: Axes, *, vertical: bool) -> None:

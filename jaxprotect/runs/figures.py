@@ -12,6 +12,7 @@ from jaxprotect.runs.comparisons import Group, Row, grouped
 from jaxprotect.runs.drawing import (
     BLUE,
     GREY,
+    INK,
     MARKS,
     ORANGE,
     Drawing,
@@ -32,6 +33,9 @@ from jaxprotect.runs.wording import (
     listed,
     relative_cell,
 )
+
+ALPHA = 0.85
+"""Opacity of the bars."""
 
 LINEAR = 0.1
 """Percent of relative damage up to which a scale that has 0 is linear."""
@@ -94,7 +98,7 @@ def _damage_by_language(group: Group, name: str) -> Drawing:
     places = np.arange(len(rows))
     values = np.array([100 * row["relative"] for row in rows])
     colours = [ORANGE if row["language"] in reference else BLUE for row in rows]
-    axes.barh(places, values, color=colours, height=0.68, alpha=0.85)
+    axes.barh(places, values, color=colours, height=0.68, alpha=ALPHA)
     if rows[0]["relative_low"] is not None:
         ends = np.array([[100 * row["relative_low"], 100 * row["relative_high"]] for row in rows])
         axes.errorbar(
@@ -102,7 +106,7 @@ def _damage_by_language(group: Group, name: str) -> Drawing:
         )
     zero_line(axes, vertical=True)
     mean = 100 * summary["reference_relative"]
-    axes.axvline(mean, color=ORANGE, linestyle=":", label="mean of the reference languages")
+    axes.axvline(mean, color=INK, linestyle=":", label="mean of the reference languages")
     axes.set_yticks(places, [_marked(group, row) for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.6, len(rows) - 0.4)
@@ -113,7 +117,11 @@ def _damage_by_language(group: Group, name: str) -> Drawing:
         axes.text(1.02, place, text, transform=right, verticalalignment="center", fontsize=8.5)
     axes.text(1.02, len(rows) - 0.3, "nats per sentence", transform=right, fontsize=8.5)
     kinds = [(BLUE, "other languages"), (ORANGE, "reference languages")]
-    handles = [Patch(color=colour, label=label) for colour, label in kinds if colour in colours]
+    handles = [
+        Patch(color=colour, alpha=ALPHA, label=label)
+        for colour, label in kinds
+        if colour in colours
+    ]
     figure.legend(handles=[*handles, *axes.get_lines()[-1:]], loc="outside lower left", ncol=3)
     alt = (
         f"Bar chart of {counted(len(rows), 'language')}, the most damaged on top: "

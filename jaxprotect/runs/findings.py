@@ -109,9 +109,10 @@ def _unprotected(group: Group, plain: str) -> str:
             for of in ordered[1:]
             if of["relative_high"] >= worst["relative_low"]
         ]
+        theirs = "interval of {} overlaps" if len(overlap) == 1 else "intervals of {} overlap"
         text += (
-            f"The intervals of {listed(overlap)} overlap with that of {worst_name}, so these "
-            "sentences leave open which language suffers most. "
+            f"The {theirs.format(listed(overlap))} with that of {worst_name}, so these sentences "
+            "leave open which language suffers most. "
             if overlap
             else f"No other language's interval overlaps with that of {worst_name}. "
         )
@@ -141,9 +142,9 @@ def _disparity(group: Group, row: Row) -> str:
     reference = [group.names[language] for language in row["reference_languages"].split()]
     if row["ratio"] is None:
         return f"Undefined, because {undefined_because(row)}."
-    who = reference[0] if len(reference) == 1 else f"the mean of {listed(reference)}"
+    who = f"that of {reference[0]}" if len(reference) == 1 else f"the mean of {listed(reference)}"
     text = (
-        f"The largest relative damage is {cell(row, 'ratio')} times that of {who}, "
+        f"The largest relative damage is {cell(row, 'ratio')} times {who}, "
         f"{relative_cell(row, 'reference_relative')}. "
     )
     text += (

@@ -1,5 +1,6 @@
 """Figure: the worst language's damage, and the disparity, by the share of weights protected."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,7 +51,7 @@ def damage_by_fraction(group: Group, name: str) -> Drawing:
     if defined:
         _draw_ratio(panels[1], group, rows)
     panels[-1].set_xlabel("weights protected, % of the eligible ones")
-    _fraction_axis(panels[-1], [100 * row["fraction"] for row in rows])
+    fraction_axis(panels[-1], [100 * row["fraction"] for row in rows])
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncol=3)
     first, last = rows[0], rows[-1]
     best = min(rows, key=lambda row: row["worst_relative"])
@@ -181,14 +182,22 @@ def _draw_ratio(axes: Axes, group: Group, rows: Sequence[Row]) -> None:
     axes.set_title(f"Disparity: worst over reference languages{group.note()}")
 
 
-def _fraction_axis(axes: Axes, x: Sequence[float]) -> None:
-    """A logarithmic axis that has 0 too, marked in plain percentages."""
+def fraction_axis(axes: Axes, x: Sequence[float]) -> None:
+    """A logarithmic axis that has 0 too, marked where something was measured if that fits.
+
+    Args:
+        axes: whose horizontal axis.
+        x: shares measured, in percent.
+    """
     positive = [value for value in x if value > 0]
     if not positive or max(positive) / min(positive) < 4:
         return
     axes.set_xscale("symlog", linthresh=min(positive), linscale=0.5)
     axes.set_xlim(-0.3 * min(positive) * (0 in x), 1.15 * max(positive))
-    mark_plainly(axes.xaxis, [0, *(mark for mark in MARKS if mark >= 0.99 * min(positive))])
+    marks = [float(f"{value:.3g}") for value in positive]
+    if len(marks) > 10 or any(b < 1.2 * a for a, b in itertools.pairwise(sorted(marks))):
+        marks = [mark for mark in MARKS if mark >= 0.99 * min(positive)]
+    mark_plainly(axes.xaxis, [0, *marks])
 
 
 def _at(row: Row) -> str:

@@ -13,7 +13,7 @@ from jaxprotect.errors import InputError
 from jaxprotect.runs.comparisons import Group, grouped
 from jaxprotect.runs.drawing import Drawing
 from jaxprotect.runs.figures import draw_figures, save_drawings
-from jaxprotect.runs.findings import describe, findings, what_was_run, within_budgets
+from jaxprotect.runs.findings import findings, what_was_run, with_cost, within_budgets
 from jaxprotect.runs.report_tables import (
     Cell,
     Table,
@@ -27,7 +27,7 @@ from jaxprotect.runs.report_tables import (
 )
 from jaxprotect.runs.results import Run, write_atomically
 from jaxprotect.runs.summary import summarise
-from jaxprotect.runs.wording import cell, counted, of_weights, relative_cell
+from jaxprotect.runs.wording import cell, counted, relative_cell
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -181,7 +181,7 @@ def _best_cell(group: Group, variant: str) -> Cell:
     return Cell(
         text=relative_cell(row, "worst_relative"),
         sort=row["worst_relative"],
-        note=f"{describe(group, variant)} ({of_weights(row['fraction'])})",
+        note=with_cost(group, variant),
     )
 
 
@@ -230,9 +230,8 @@ def _answer_tables(group: Group, index: int) -> list[Table]:
 
 
 def _choice(group: Group, variant: str) -> str:
-    what = describe(group, variant)
-    share = of_weights(group.rows[variant]["fraction"])
-    return variant if what == variant else f"{variant}: {what}, {share} of the weights"
+    what = with_cost(group, variant)
+    return what if what.startswith(variant) else f"{variant}: {what}"
 
 
 def _provenance(run: Run) -> list[tuple[str, str]]:
@@ -245,15 +244,21 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
         ("Model", model["name"]),
         ("Revision", model["revision"] or unknown),
         ("Weights, sha256", model["sha256"] or unknown),
-        ("Architecture", ", ".join(f"{k} {v}" for k, v in model["architecture"].items())),
+        ("Architecture", _pairs(model["architecture"])),
         ("Texts", texts["source"]),
         ("Texts, sha256", texts["sha256"] or unknown),
         ("Sentences", lines),
         ("Languages", ", ".join(texts["languages"])),
         ("Protocol", run.manifest["config"]["protocol"]),
-        ("Device", ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in device.items())),
-        ("Versions", ", ".join(f"{name} {v}" for name, v in run.manifest["versions"].items())),
+        ("Device", _pairs(device)),
+        ("Versions", _pairs(run.manifest["versions"])),
     ]
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    """`layers 4, tied head True`, each name and its value on one line."""
+    pairs = (f"{name.replace('_', ' ')} {value}" for name, value in values.items())
+    return ", ".join(pair.replace(" ", "\N{NO-BREAK SPACE}") for pair in pairs)
 
 
 def _page(

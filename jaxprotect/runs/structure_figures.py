@@ -5,15 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import LegendLocType
 
 from jaxprotect.runs.comparisons import Group, Row, excludes_zero
 from jaxprotect.runs.drawing import (
     BLUE,
     DIVERGING,
-    INK,
     ORANGE,
     Drawing,
     new_figure,
+    readable_on,
     to_png,
     zero_line,
 )
@@ -86,7 +87,7 @@ def _bars(group: Group, variants: Sequence[str], name: str, title: str) -> Drawi
     _draw_bars(axes, group, variants, np.arange(len(variants)))
     axes.set_yticks(range(len(variants)), [_label(group, variant) for variant in variants])
     axes.set_ylim(len(variants) - 0.4, -0.6)
-    _bar_legend(figure, axes)
+    _bar_legend(figure, axes, "outside lower left")
     return Drawing(
         name=name, title=title, alt=_bars_alt(group, variants), caption=_CAPTION, png=to_png(figure)
     )
@@ -108,9 +109,9 @@ def _draw_bars(axes: Axes, group: Group, variants: Sequence[str], places: np.nda
     axes.set_xlabel(f"{SHARE_LABEL}{group.note('paired ')}")
 
 
-def _bar_legend(figure: Figure, axes: Axes) -> None:
+def _bar_legend(figure: Figure, axes: Axes, where: LegendLocType) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="outside lower left", ncol=2)
+    figure.legend(handles[::-1], labels[::-1], loc=where, ncol=2)
 
 
 def _bars_alt(group: Group, variants: Sequence[str]) -> str:
@@ -180,7 +181,7 @@ def _heads(group: Group, heads: Sequence[str], attention: Sequence[str], name: s
         axes.set_ylim(depth - 0.5, -0.5)
         axes.set_title("All attention of one layer")
         axes.set_xlabel(f"damage removed, %{group.note('paired ')}")
-        _bar_legend(figure, axes)
+        _bar_legend(figure, axes, "outside lower right" if heads else "outside lower left")
         alt += _bars_alt(group, attention)
         caption += _CAPTION
     return Drawing(name=name, title=title, alt=alt.strip(), caption=caption, png=to_png(figure))
@@ -252,7 +253,8 @@ def _heat_map(
         return
     for (row, column), value in np.ndenumerate(values):
         text = "–" if np.isnan(value) else number(value, 0)
-        colour = INK if clear[row, column] else "#777777"
-        if clear[row, column] and abs(value) > 0.6 * limit:
-            colour = "white"
+        colour = "#666666"
+        if clear[row, column]:
+            red, green, blue, _ = image.to_rgba(value)
+            colour = readable_on((red, green, blue))
         axes.text(column, row, text, color=colour, fontsize=8, ha="center", va="center")

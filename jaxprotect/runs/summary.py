@@ -7,7 +7,15 @@ from jaxprotect.evaluation.seed import seed_metrics
 from jaxprotect.runs.results import ORIGINAL, Run, write_csv
 from jaxprotect.runs.tables import console, interval, table
 
-SHARED = ("variant", "quantizer", "protected", "eligible", "fraction")
+SHARED = (
+    "variant",
+    "quantizer",
+    "protected",
+    "eligible",
+    "fraction",
+    "bytes",
+    "overhead_bytes",
+)
 """What a summary row takes from the variant's rows."""
 
 

@@ -15,11 +15,13 @@ from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.quantize import Mask, quantize
+from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.results import ORIGINAL, Run, append_variant, save_original
 from jaxprotect.selection import masks
 
-_quantize = jax.jit(quantize, static_argnums=(2, 3))
+quantize_tree = jax.jit(quantize, static_argnums=(2, 3))
+"""`quantize`, compiled once per kind of mask and quantizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,8 @@ def measure(
     eligible = variant.spec.eligible
     protected = masks.count(mask, model.params, eligible)
     total = masks.eligible_count(model.params, eligible)
-    quantized = _quantize(model.params, mask, variant.spec, model.config)
+    size = protected_size(model.params, mask, variant.spec)
+    quantized = quantize_tree(model.params, mask, variant.spec, model.config)
     evaluation = evaluate_encoded(quantized, encoded, model.config)
     result = disparity(base, evaluation, reference=reference, draws=draws)
     shared = {
@@ -113,6 +116,8 @@ def measure(
         "protected": protected,
         "eligible": total,
         "fraction": protected / total,
+        "bytes": size.total,
+        "overhead_bytes": size.overhead,
     }
     rows = [shared | row for row in result.rows()]
     return rows, evaluation

@@ -104,3 +104,52 @@ def print_damages(result: Disparity, title: str) -> None:
         highlight=False,
         markup=False,
     )
+
+
+def print_minimal_set(summary: dict[str, Any], curve: list[dict[str, Any]], folder: str) -> None:
+    """Print a search: its curve on tune, what was found, and what test says.
+
+    Args:
+        summary: of a `MinimalSet`.
+        curve: its sizes.
+        folder: where it lies.
+    """
+    numbers = ["weights", "share", "KiB more", "worst damage, %", "language", "met"]
+    title = f"{summary['quantizer']}; {summary['criterion']}; {summary['target']}"
+    made = table(f"{title}: sizes tried on tune", [], numbers)
+    for row in curve:
+        made.add_row(
+            f"{row['protected']:,}",
+            f"{100 * row['fraction']:.3f} %",
+            f"{row['overhead_bytes'] / 1024:.1f}",
+            f"{100 * row['worst_relative']:.2f}",
+            row["worst_language"],
+            "yes" if row["met"] else "no",
+        )
+    console().print(made)
+    console().print(_found(summary), highlight=False)
+    worst = interval(summary, "test_worst_relative", 100)
+    console().print(
+        f"on test: worst damage {worst} % ({summary['test_worst_language']}), unprotected "
+        f"{100 * summary['test_unprotected_worst_relative']:.2f} %; disparity "
+        f"{interval(summary, 'test_ratio')}; target "
+        + ("met with confidence" if summary["test_met"] else "not met with confidence"),
+        highlight=False,
+    )
+    console().print(f"curve, damages and mask: {folder}", highlight=False)
+
+
+def _found(summary: dict[str, Any]) -> str:
+    if summary["found"] is None:
+        return (
+            f"the target was not reached; closest: {summary['closest']:,} weights, "
+            f"{100 * summary['closest_excess']:.2f} % of the original nats short"
+        )
+    if summary["found"] == 0:
+        return "nothing to protect: plain quantization meets the target"
+    bound = summary["lower_bound"]
+    said = "" if bound is None else f"; no set below {bound:,.0f} can, says the surrogate"
+    return (
+        f"enough: {summary['found']:,} weights, {100 * summary['fraction']:.3f} %, "
+        f"{summary['overhead_bytes']:,} bytes more{said}"
+    )

@@ -106,7 +106,7 @@ def test_a_threshold_sweep_compiles_the_quantizer_and_the_model_once(setup, monk
         traces["quantize"] += 1
         return original(*args)
 
-    monkeypatch.setattr(sweep_module, "_quantize", jax.jit(counted, static_argnums=(2, 3)))
+    monkeypatch.setattr(sweep_module, "quantize_tree", jax.jit(counted, static_argnums=(2, 3)))
     exp_011.run(exp_011.Config(setup=setup, fractions=(0.001, 0.01, 0.02, 0.03)))
     assert traces["quantize"] == 2  # without a mask, and with one: thresholds share a program
 

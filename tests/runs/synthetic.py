@@ -139,6 +139,8 @@ def make_run(
                 "protected": int(1000 * fraction),
                 "eligible": 1000,
                 "fraction": fraction,
+                "bytes": 4000 + int(3000 * fraction),
+                "overhead_bytes": int(3000 * fraction),
             }
             rows = [shared | row for row in result.rows()]
             run = append_variant(run, name, evaluation(after), rows)

@@ -1,11 +1,13 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from jaxprotect.evaluation.disparity import compare
 from jaxprotect.runs.comparisons import duels, grouped, verdict
-from jaxprotect.runs.drawing import spread
+from jaxprotect.runs.drawing import INK, readable_on, spread
 from jaxprotect.runs.figures import draw_figures, write_figures
+from jaxprotect.runs.fraction_figure import fraction_axis
 from jaxprotect.runs.results import ORIGINAL
 from jaxprotect.runs.summary import summarise
 from jaxprotect.runs.wording import (
@@ -38,7 +40,7 @@ def test_every_figure_is_a_png_and_the_same_bytes_twice(tmp_path):
     ]
     first = [path.read_bytes() for path in paths]
     assert all(data.startswith(b"\x89PNG") for data in first)
-    with mpl.rc_context({"font.size": 25, "figure.dpi": 30}):  # a user's own settings
+    with mpl.rc_context({"font.size": 25, "lines.linewidth": 9}):  # a user's own settings
         write_figures(run, rows)
         assert mpl.rcParams["font.size"] == 25
     assert [path.read_bytes() for path in paths] == first
@@ -60,7 +62,7 @@ def test_nothing_is_said_to_be_removed_where_nothing_was_lost(tmp_path):
     assert list(better) == ["damage-by-language", "damage-by-fraction"]
 
 
-@pytest.mark.parametrize("languages", [("eng_Latn",), ("$a_b$", "<script>", "eng_Latn")])
+@pytest.mark.parametrize("languages", [("eng_Latn",), (r"$\frac$", "<script>", "eng_Latn")])
 def test_one_sentence_and_strange_languages_are_drawn(tmp_path, languages):
     run = make_run(tmp_path / "run", study(), languages=languages, sentences=1)
     drawn = drawings(run)
@@ -117,6 +119,26 @@ def test_magnitude_is_compared_with_random_masks_of_its_own_fraction(tmp_path):
 def test_labels_are_moved_apart_and_no_further():
     assert spread([0.0, 1.0], 0.5) == [0.0, 1.0]
     assert spread([1.0, 0.9, 3.0], 0.5) == [1.4, 0.9, 3.0]
+
+
+def test_numbers_on_coloured_squares_can_be_read():
+    assert readable_on("white") == readable_on("#92c5de") == INK
+    assert readable_on("#053061") == readable_on((0.4, 0.0, 0.12)) == "white"
+
+
+@pytest.mark.parametrize(
+    ("shares", "marks"),
+    [
+        ([0, 0.999998, 2.99997, 20], [0, 1, 3, 20]),
+        ([1, 1.1, 20], [0, 1, 2, 5, 10, 20]),  # 1 and 1.1 would be written over each other
+    ],
+)
+def test_shares_measured_are_marked_where_they_fit(shares, marks):
+    axes = Figure().subplots()
+    axes.plot(shares, shares)
+    fraction_axis(axes, shares)
+    within = [mark for mark in axes.get_xticks() if mark <= axes.get_xlim()[1]]
+    assert within == marks
 
 
 def test_numbers_keep_their_places_and_their_sign():

@@ -1,0 +1,169 @@
+"""Exp-015, language sensitivity: which criterion chooses best, and where does each language live?
+
+    python -m experiments.exp_015 [--model gpt2 --texts DIR] [--bits 3] [--split-seeds 5]
+
+Question: with equally many weights kept, which way of choosing them leaves the worst-off language
+best off; and do languages need weights of their own, where, and whom does protecting them help?
+Scores come from the select sentences, corrections from tune, every number from test; the whole is
+repeated on new random splits of the sentences.
+Hardware and runtime: reference model and shipped texts, 2 CPU cores: about 2 minutes per split.
+Expected: random and English-only choices help little; the language-guided choice leads at small
+budgets; see the README.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.common import Setup, load_model_of, main, manifest
+from experiments.language_sets import language_questions
+from experiments.split_summary import across_splits, print_across
+from experiments.splits import load_splits
+from jaxprotect.errors import InputError
+from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
+from jaxprotect.models.model import Model
+from jaxprotect.quantization.quantize import Mask
+from jaxprotect.quantization.spec import QuantSpec
+from jaxprotect.runs.criteria_figures import criteria_curves
+from jaxprotect.runs.evidence import collect_statistics, gather, relative_damages
+from jaxprotect.runs.report import write_report
+from jaxprotect.runs.results import ORIGINAL, Run, open_run, write_csv
+from jaxprotect.runs.summary import print_tables, write_summary
+from jaxprotect.runs.sweep import Variant, sweep
+from jaxprotect.selection import masks
+from jaxprotect.selection.criteria import CRITERIA, Evidence, select
+
+OFF_THE_SCALE = ("taylor",)
+"""Criteria that do so much harm that the others would be one line in a figure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All criteria at equal numbers of weights.
+
+    Args:
+        setup: model, texts, quantizer and output folder (its split is not used).
+        criteria: which to compare.
+        fractions: shares of the eligible weights to protect.
+        split_seeds: how many splits: 0 is the texts' own, the others deal the sentences anew.
+        first_seed: the first of them.
+        rounds: candidates per size of the language-guided choice.
+        questions: also ask where each language's weights are and whom protecting them helps (on
+            the first split).
+    """
+
+    setup: Setup = Setup(spec=QuantSpec(bits=3, protected_dtype="float16"))
+    criteria: tuple[str, ...] = CRITERIA
+    fractions: tuple[float, ...] = (0.002, 0.01, 0.05)
+    split_seeds: int = 5
+    first_seed: int = 0
+    rounds: int = 3
+    questions: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse criteria that do not exist and fractions that are none."""
+        unknown = [name for name in self.criteria if name not in CRITERIA]
+        if unknown:
+            raise InputError(f"`criteria` has {unknown[0]!r}; allowed are {', '.join(CRITERIA)}")
+        for fraction in self.fractions:
+            masks.target_count(0, None, fraction)
+        if self.split_seeds < 1:
+            raise InputError(f"`split_seeds` is {self.split_seeds}; it must be at least 1")
+
+
+def nothing(spec: QuantSpec) -> Variant:
+    """Plain quantization."""
+    return Variant(name="none", intervention={"kind": "none"}, spec=spec, mask=masks.none)
+
+
+def chosen_by(
+    criterion: str, fraction: float, evidence: Evidence, rounds: int, total: int
+) -> Variant:
+    """The set of one criterion and size."""
+    count = masks.target_count(total, None, fraction)
+
+    def mask(params: dict) -> Mask:
+        return select(criterion, evidence, count, rounds=rounds)[0]
+
+    return Variant(
+        name=f"{criterion}-{fraction:g}",
+        intervention={"kind": "criterion", "criterion": criterion, "fraction": fraction},
+        spec=evidence.spec,
+        mask=mask,
+    )
+
+
+def run_split(
+    config: Config, model: Model, seed: int, out: Path, extra: Callable[..., Any] | None
+) -> Run:
+    """All criteria on one split of the sentences, in a run folder of its own.
+
+    Args:
+        config: the experiment.
+        model: the unquantized model.
+        seed: of the split.
+        out: the folder.
+        extra: (run, model, evidence, texts, encoded test, options) -> run, with more variants.
+
+    Returns:
+        The finished run.
+    """
+    setup, spec = config.setup, config.setup.quantizer
+    texts = load_splits(setup, seed)
+    total = masks.eligible_count(model.params, spec.eligible)
+    names = [f"{name}-{fraction:g}" for fraction in config.fractions for name in config.criteria]
+    described = manifest(setup, model, texts["test"], {"exp_015": ["none", *names]})
+    described["texts"] |= {"select": texts["select"].sha256, "tune": texts["tune"].sha256}
+    described["config"] |= {"rounds": config.rounds}
+    store = collect_statistics(out / "statistics", model, texts["select"])
+    with open_run(out / "run", described) as run:
+        tune = encode(model, texts["tune"], batch_tokens=setup.batch_tokens)
+        base = evaluate_encoded(model.params, tune, model.config)
+        evidence = gather(model, spec, store, tune, base, reference=setup.reference)
+        variants = [
+            chosen_by(name, fraction, evidence, config.rounds, total)
+            for fraction in config.fractions
+            for name in config.criteria
+        ]
+        test = encode(model, texts["test"], batch_tokens=setup.batch_tokens)
+        options: dict[str, Any] = {"reference": setup.reference, "draws": setup.draws}
+        run = sweep(run, model, test, [nothing(spec), *variants], **options)
+        if extra is not None:
+            run = extra(run, model, evidence, texts, test, options)
+        rows = write_summary(run)
+        write_report(run, rows)
+    return run
+
+
+def run(config: Config) -> list[Run]:
+    """Every split, the comparison across them, and on the first the questions about languages."""
+    setup = config.setup
+    out = setup.out or Path("runs") / "exp_015"
+    model = load_model_of(setup)
+    runs = []
+    for seed in range(config.first_seed, config.first_seed + config.split_seeds):
+        first = seed == config.first_seed
+        extra = language_questions if config.questions and first else None
+        runs.append(run_split(config, model, seed, out / f"split-{seed}", extra))
+        if first:
+            print_tables(runs[0], write_summary(runs[0]))
+    rows = across_splits(runs, config.criteria, config.fractions)
+    write_csv(out / "criteria.csv", rows)
+    plain = [max(_plain_damages(run).values()) for run in runs]
+    criteria_curves(
+        out / "criteria.png",
+        [row for row in rows if row["criterion"] not in OFF_THE_SCALE],
+        unprotected=sum(plain) / len(plain),
+        band=f"range over {len(runs)} splits",
+    )
+    print_across(rows, setup.quantizer.label, len(runs))
+    return runs
+
+
+def _plain_damages(run: Run) -> dict[str, float]:
+    return relative_damages(run.evaluation(ORIGINAL), run.evaluation("none"))
+
+
+if __name__ == "__main__":
+    main(Config, run)

@@ -1,0 +1,272 @@
+"""Sensitivity statistics on disk: one Orbax save per language, checksummed, safe to resume.
+
+manifest.json    model, texts, options; per finished language its counts and a sha256 per leaf
+<language>/      the trees gradient, absolute, square and inputs, each an Orbax save of its own
+
+Orbax loads a flipped byte without a word, hence the checksums. Squares span more than float16's
+range, so that the smaller precision is bfloat16.
+"""
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+from tqdm.auto import tqdm
+
+from jaxprotect.errors import InputError
+from jaxprotect.evaluation.encoding import Encoded
+from jaxprotect.models.model import Model
+from jaxprotect.runs.results import to_json, write_atomically
+from jaxprotect.selection.sensitivity import Labels, language_statistics
+from jaxprotect.selection.statistics import InputStatistics, Statistics
+from jaxprotect.trees import leaf_paths
+
+Precision = Literal["float32", "bfloat16"]
+PARTS = ("gradient", "absolute", "square", "inputs")
+FIXED = ("model", "texts", "labels", "seed", "precision")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticsStore:
+    """An open store.
+
+    Args:
+        folder: where it lies.
+        manifest: what it holds statistics of.
+        model: gives the shapes.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    model: Model
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Finished languages, in the order of the texts."""
+        done = self.manifest["languages"]
+        return tuple(name for name in self.manifest["texts"]["languages"] if name in done)
+
+    @property
+    def nats(self) -> dict[str, float]:
+        """Language -> the original model's nats over the sentences of the statistics."""
+        return {name: self.manifest["languages"][name]["nats"] for name in self.languages}
+
+    def save(self, language: str, statistics: Statistics, nats: float) -> "StatisticsStore":
+        """Write one language; the manifest names it only when all of it is there."""
+        dtype = jnp.dtype(self.manifest["precision"])
+        temporary, final = self.folder / f".{language}.tmp", self.folder / language
+        for path in (temporary, final):
+            shutil.rmtree(path, ignore_errors=True)
+        checksums = {}
+        for part in PARTS:
+            tree = _plain(statistics, part)
+            if part != "inputs":
+                tree = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), tree)
+            checksums[part] = {path: _sha256(leaf) for path, leaf in leaf_paths(tree).items()}
+            ocp.save(str(temporary.resolve() / part), tree)
+        temporary.rename(final)
+        entry = {
+            "sentences": statistics.sentences,
+            "tokens": statistics.tokens,
+            "nats": nats,
+            "sha256": checksums,
+        }
+        languages = self.manifest["languages"] | {language: entry}
+        store = StatisticsStore(
+            folder=self.folder, manifest=self.manifest | {"languages": languages}, model=self.model
+        )
+        text = to_json(store.manifest, indent=1).encode()
+        write_atomically(self.folder / "manifest.json", text)
+        return store
+
+    def load(self, language: str, parts: Sequence[str] = PARTS) -> Statistics:
+        """Read one language back, in float32, checking what is read.
+
+        Args:
+            language: a finished one.
+            parts: of `gradient`, `absolute`, `square`, `inputs`; the others are left empty.
+
+        Returns:
+            The statistics.
+
+        Raises:
+            InputError: not finished, or damaged; names language and leaf.
+        """
+        if language not in self.manifest["languages"]:
+            there = ", ".join(self.languages) or "none yet"
+            raise InputError(f"`language` is {language!r}; {self.folder} has {there}")
+        entry = self.manifest["languages"][language]
+        loaded = {part: self._part(language, part) if part in parts else {} for part in PARTS}
+        inputs = {
+            path.replace("|", "/"): InputStatistics(**leaves)
+            for path, leaves in loaded["inputs"].items()
+        }
+        return Statistics(
+            gradient=loaded["gradient"],
+            absolute=loaded["absolute"],
+            square=loaded["square"],
+            inputs=inputs,
+            sentences=entry["sentences"],
+            tokens=entry["tokens"],
+        )
+
+    def square(self, language: str) -> dict:
+        """One language's squared gradients."""
+        return self.load(language, ("square",)).square
+
+    def _part(self, language: str, part: str) -> dict:
+        path = (self.folder / language / part).resolve()
+        try:
+            tree = _load(path)
+        except Exception as error:  # Orbax raises whatever its layers do
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{path} cannot be read: {first}") from None
+        expected = self.manifest["languages"][language]["sha256"][part]
+        found = leaf_paths(tree)
+        if found.keys() != expected.keys():
+            odd = sorted(found.keys() ^ expected.keys())
+            raise InputError(f"{path}: {language} differs from its manifest in the leaves {odd}")
+        for leaf, values in found.items():
+            if _sha256(values) != expected[leaf]:
+                raise InputError(f"{path}: {language} is damaged at {leaf}: its checksum differs")
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+
+
+def open_store(
+    folder: Path,
+    *,
+    model: Model,
+    texts_description: Mapping[str, Any],
+    labels: Labels,
+    seed: int,
+    precision: Precision,
+) -> StatisticsStore:
+    """Start a store, or continue the one in the folder.
+
+    Args:
+        folder: made if it is not there.
+        model: whose statistics.
+        texts_description: source, sha256, languages and ids of the sentences.
+        labels: see `language_statistics`.
+        seed: of drawn labels.
+        precision: of the trees on disk.
+
+    Returns:
+        The store, with the languages finished so far.
+
+    Raises:
+        InputError: the folder holds statistics of something else.
+    """
+    wanted = {
+        "model": {"sha256": model.sha256, "architecture": asdict(model.config)},
+        "texts": dict(texts_description),
+        "labels": labels,
+        "seed": seed,
+        "precision": precision,
+    }
+    wanted = json.loads(to_json(wanted))
+    path = folder / "manifest.json"
+    if not path.exists():
+        write_atomically(path, to_json(wanted | {"languages": {}}, indent=1).encode())
+        return StatisticsStore(folder=folder, manifest=wanted | {"languages": {}}, model=model)
+    manifest = _read(path)
+    for entry in FIXED:
+        if manifest.get(entry) != wanted[entry]:
+            raise InputError(
+                f"{folder} holds statistics of another {entry} ({_short(manifest.get(entry))}, "
+                f"now {_short(wanted[entry])}); give another folder"
+            )
+    return StatisticsStore(folder=folder, manifest=manifest, model=model)
+
+
+def read_store(folder: Path, model: Model) -> StatisticsStore:
+    """Open a store for reading.
+
+    Args:
+        folder: a store.
+        model: the model it must belong to.
+
+    Returns:
+        The store.
+
+    Raises:
+        InputError: no store there, or one of another model.
+    """
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise InputError(f"{folder} holds no statistics: it has no manifest.json")
+    manifest = _read(path)
+    if manifest["model"]["sha256"] != model.sha256:
+        raise InputError(f"{folder} holds statistics of another model than {model.name}")
+    return StatisticsStore(folder=folder, manifest=manifest, model=model)
+
+
+def measure_statistics(
+    store: StatisticsStore, model: Model, encoded: Encoded, nats: Mapping[str, float]
+) -> StatisticsStore:
+    """Measure and save every language that the store does not have; one in memory at a time.
+
+    Args:
+        store: the store.
+        model: the unquantized model.
+        encoded: the sentences in tokens.
+        nats: language -> the model's nats over them.
+
+    Returns:
+        The complete store.
+    """
+    todo = [name for name in encoded.languages if name not in store.languages]
+    for language in _progress(todo):
+        statistics = language_statistics(
+            model.params,
+            encoded,
+            model.config,
+            language=language,
+            labels=store.manifest["labels"],
+            seed=store.manifest["seed"],
+        )
+        store = store.save(language, statistics, nats[language])
+    return store
+
+
+def _progress(languages: list[str]) -> Iterator[str]:
+    return iter(tqdm(languages, desc="sensitivity", unit="language"))
+
+
+def _load(path: Path) -> dict:
+    with warnings.catch_warnings():
+        # Shapes and devices come from the file; the checksums say whether they are right.
+        warnings.filterwarnings("ignore", "Sharding info not provided")
+        return ocp.load(str(path))
+
+
+def _plain(statistics: Statistics, part: str) -> dict:
+    """A part as nested dicts of arrays; paths of `inputs` must not look like folders to Orbax."""
+    if part != "inputs":
+        return getattr(statistics, part)
+    return {path.replace("/", "|"): dict(vars(of)) for path, of in statistics.inputs.items()}
+
+
+def _sha256(leaf: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(np.asarray(leaf)).tobytes()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
