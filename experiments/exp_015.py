@@ -2,23 +2,26 @@
 
     python -m experiments.exp_015 [--model gpt2 --texts DIR] [--bits 3] [--split-seeds 5]
 
-Question: with equally many weights kept, which way of choosing them leaves the worst-off language
-best off; and do languages need weights of their own, where, and whom does protecting them help?
-Scores come from the select sentences, corrections from tune, every number from test; the whole is
-repeated on new random splits of the sentences.
+Question: at equal cost in bytes, which way of choosing weights leaves the worst-off language best
+off; what does equal damage cost; and do languages need weights of their own, where, and whom does
+protecting them help? A budget is what the language-guided set of a share of the weights costs in
+values and indices; every other criterion takes as many weights as fit in it. Scores come from the
+select sentences, corrections from tune, every number from test; the whole is repeated on new random
+splits of the sentences.
 Hardware and runtime: reference model and shipped texts, 2 CPU cores: about 2 minutes per split.
 Expected: random and English-only choices help little; the language-guided choice leads at small
 budgets; see the README.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.common import Setup, load_model_of, main, manifest
 from experiments.language_sets import language_questions
-from experiments.split_summary import across_splits, print_across
+from experiments.split_summary import GUIDED, across_splits, print_across, variant_name
 from experiments.splits import load_splits
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
@@ -32,7 +35,10 @@ from jaxprotect.runs.results import ORIGINAL, Run, open_run, write_csv
 from jaxprotect.runs.summary import print_tables, write_summary
 from jaxprotect.runs.sweep import Variant, sweep
 from jaxprotect.selection import masks
-from jaxprotect.selection.criteria import CRITERIA, Evidence, select
+from jaxprotect.selection.byte_budget import fill_bytes
+from jaxprotect.selection.criteria import CRITERIA, Evidence, ranked, select
+
+MaskOf = Callable[[dict], Mask]
 
 OFF_THE_SCALE = ("taylor",)
 """Criteria that do so much harm that the others would be one line in a figure."""
@@ -40,12 +46,13 @@ OFF_THE_SCALE = ("taylor",)
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """All criteria at equal numbers of weights.
+    """All criteria at equal bytes.
 
     Args:
         setup: model, texts, quantizer and output folder (its split is not used).
         criteria: which to compare.
-        fractions: shares of the eligible weights to protect.
+        fractions: shares of the eligible weights whose cost, in the language-guided set, is the
+            budget of all criteria.
         split_seeds: how many splits: 0 is the texts' own, the others deal the sentences anew.
         first_seed: the first of them.
         rounds: candidates per size of the language-guided choice.
@@ -66,6 +73,8 @@ class Config:
         unknown = [name for name in self.criteria if name not in CRITERIA]
         if unknown:
             raise InputError(f"`criteria` has {unknown[0]!r}; allowed are {', '.join(CRITERIA)}")
+        if GUIDED not in self.criteria:
+            raise InputError(f"`criteria` lacks {GUIDED}, whose sets are the budgets of the others")
         for fraction in self.fractions:
             masks.target_count(0, None, fraction)
         if self.split_seeds < 1:
@@ -77,21 +86,53 @@ def nothing(spec: QuantSpec) -> Variant:
     return Variant(name="none", intervention={"kind": "none"}, spec=spec, mask=masks.none)
 
 
-def chosen_by(
-    criterion: str, fraction: float, evidence: Evidence, rounds: int, total: int
-) -> Variant:
-    """The set of one criterion and size."""
-    count = masks.target_count(total, None, fraction)
-
-    def mask(params: dict) -> Mask:
-        return select(criterion, evidence, count, rounds=rounds)[0]
-
+def _variant(criterion: str, fraction: float, evidence: Evidence, mask: MaskOf) -> Variant:
     return Variant(
-        name=f"{criterion}-{fraction:g}",
+        name=variant_name(criterion, fraction),
         intervention={"kind": "criterion", "criterion": criterion, "fraction": fraction},
         spec=evidence.spec,
         mask=mask,
     )
+
+
+def guided_sets(config: Config, evidence: Evidence) -> list[Variant]:
+    """The language-guided sets, whose costs are the budgets."""
+    total = masks.eligible_count(evidence.params, evidence.spec.eligible)
+
+    def mask(params: dict, fraction: float) -> Mask:
+        count = masks.target_count(total, None, fraction)
+        return select(GUIDED, evidence, count, rounds=config.rounds)[0]
+
+    return [
+        _variant(GUIDED, fraction, evidence, functools.partial(mask, fraction=fraction))
+        for fraction in config.fractions
+    ]
+
+
+def sets_of_equal_cost(
+    config: Config, evidence: Evidence, budgets: Mapping[float, int]
+) -> list[Variant]:
+    """The other criteria, each with as many weights as fit in the bytes of each budget."""
+    total = masks.eligible_count(evidence.params, evidence.spec.eligible)
+
+    def mask(params: dict, criterion: str, fraction: float) -> Mask:
+        return fill_bytes(
+            ranked(criterion, evidence),
+            budgets[fraction],
+            params,
+            evidence.spec,
+            start=masks.target_count(total, None, fraction),
+            most=total,
+        )
+
+    return [
+        _variant(
+            name, fraction, evidence, functools.partial(mask, criterion=name, fraction=fraction)
+        )
+        for fraction in config.fractions
+        for name in config.criteria
+        if name != GUIDED
+    ]
 
 
 def run_split(
@@ -111,8 +152,7 @@ def run_split(
     """
     setup, spec = config.setup, config.setup.quantizer
     texts = load_splits(setup, seed)
-    total = masks.eligible_count(model.params, spec.eligible)
-    names = [f"{name}-{fraction:g}" for fraction in config.fractions for name in config.criteria]
+    names = [variant_name(name, f) for f in config.fractions for name in config.criteria]
     described = manifest(setup, model, texts["test"], {"exp_015": ["none", *names]})
     described["texts"] |= {"select": texts["select"].sha256, "tune": texts["tune"].sha256}
     described["config"] |= {"rounds": config.rounds}
@@ -121,14 +161,12 @@ def run_split(
         tune = encode(model, texts["tune"], batch_tokens=setup.batch_tokens)
         base = evaluate_encoded(model.params, tune, model.config)
         evidence = gather(model, spec, store, tune, base, reference=setup.reference)
-        variants = [
-            chosen_by(name, fraction, evidence, config.rounds, total)
-            for fraction in config.fractions
-            for name in config.criteria
-        ]
         test = encode(model, texts["test"], batch_tokens=setup.batch_tokens)
         options: dict[str, Any] = {"reference": setup.reference, "draws": setup.draws}
-        run = sweep(run, model, test, [nothing(spec), *variants], **options)
+        run = sweep(run, model, test, [nothing(spec), *guided_sets(config, evidence)], **options)
+        costs = {row["variant"]: row["overhead_bytes"] for row in run.rows}
+        budgets = {f: costs[variant_name(GUIDED, f)] for f in config.fractions}
+        run = sweep(run, model, test, sets_of_equal_cost(config, evidence, budgets), **options)
         if extra is not None:
             run = extra(run, model, evidence, texts, test, options)
         rows = write_summary(run)

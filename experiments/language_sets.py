@@ -20,9 +20,10 @@ from jaxprotect.quantization.quantize import Mask
 from jaxprotect.runs.evidence import relative_damages
 from jaxprotect.runs.results import ORIGINAL, Run, to_json, write_atomically, write_csv
 from jaxprotect.runs.sensitivity_figures import cross_language_map, location_map, overlap_map
+from jaxprotect.runs.sensitivity_run import write_matrix
 from jaxprotect.runs.sweep import Variant, sweep
 from jaxprotect.selection import masks
-from jaxprotect.selection.criteria import Evidence
+from jaxprotect.selection.criteria import Evidence, own_set
 from jaxprotect.selection.overlap import (
     FAMILIES,
     chance_overlap,
@@ -31,20 +32,16 @@ from jaxprotect.selection.overlap import (
     overlap_matrix,
     script,
 )
-from jaxprotect.selection.scores import fisher_delta
 from jaxprotect.selection.sensitivity import language_statistics
-from jaxprotect.selection.statistics import Statistics
 from jaxprotect.trees import leaf_paths
 
 FRACTION = 0.01
 """Share of the weights in a language's own set."""
 
 
-def own_set(square: dict, evidence: Evidence) -> Mask:
-    """The top 1 % of one language by Fisher x delta^2."""
-    empty = Statistics(gradient={}, absolute={}, square=square, inputs={})
-    scores = fisher_delta(empty, evidence.delta)
-    return masks.by_score(scores, fraction=FRACTION, eligible=evidence.spec.eligible)
+def _own(square: dict, evidence: Evidence) -> Mask:
+    eligible = evidence.spec.eligible
+    return own_set(square, evidence.delta, fraction=FRACTION, eligible=eligible)
 
 
 def language_questions(
@@ -71,7 +68,7 @@ def language_questions(
     """
     run = sweep(run, model, test, _own_variants(evidence) + _part_variants(evidence), **options)
     languages = list(evidence.nats)
-    sets = {language: own_set(evidence.square(language), evidence) for language in languages}
+    sets = {language: _own(evidence.square(language), evidence) for language in languages}
     eligible = evidence.spec.eligible
     names, shared = overlap_matrix(sets, model.params, eligible)
     found = {
@@ -89,8 +86,8 @@ def language_questions(
         for row in location(sets[language], model.params, eligible)
     ]
     write_csv(run.folder / "location.csv", rows)
-    _write_matrix(run, "overlap.csv", names, found["overlap"])
-    _write_matrix(run, "cross_language.csv", languages, found["cross_language"])
+    write_matrix(run.folder / "overlap.csv", names, found["overlap"])
+    write_matrix(run.folder / "cross_language.csv", languages, found["cross_language"])
     write_atomically(run.folder / "languages.json", to_json(found, indent=1).encode())
     figures = run.folder / "figures"
     overlap_map(figures / "overlap.png", names, np.asarray(shared), chance=found["chance"])
@@ -109,7 +106,7 @@ def _own_variants(evidence: Evidence) -> list[Variant]:
             name=f"own-{language}",
             intervention={"kind": "own", "language": language, "fraction": FRACTION},
             spec=evidence.spec,
-            mask=lambda params, name=language: own_set(evidence.square(name), evidence),
+            mask=lambda params, name=language: _own(evidence.square(name), evidence),
         )
         for language in evidence.nats
     ]
@@ -146,7 +143,7 @@ def _split_half(model: Model, evidence: Evidence, select: Texts) -> dict[str, fl
     shared = {}
     for language in evidence.nats:
         both = {
-            str(half): own_set(
+            str(half): _own(
                 language_statistics(model.params, encoded, model.config, language=language).square,
                 evidence,
             )
@@ -172,11 +169,3 @@ def _cross_language(run: Run, languages: list[str]) -> list[list[float]]:
         kept = relative_damages(base, run.evaluation(f"own-{owner}"))
         rows.append([1 - kept[language] / plain[language] for language in languages])
     return rows
-
-
-def _write_matrix(run: Run, name: str, languages: list[str], matrix: list[list[float]]) -> None:
-    rows = [
-        {"language": language} | dict(zip(languages, values, strict=True))
-        for language, values in zip(languages, matrix, strict=True)
-    ]
-    write_csv(run.folder / name, rows)

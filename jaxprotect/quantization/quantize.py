@@ -197,3 +197,7 @@ def quantize(params: Params, mask: Mask, spec: QuantSpec, config: ModelConfig) -
         return quantize_leaf(weights, jnp.asarray(protected), path, spec)
 
     return map_leaves(leaf, params, mask)
+
+
+quantize_tree = jax.jit(quantize, static_argnums=(2, 3))
+"""`quantize`, compiled once per kind of mask and quantizer."""

@@ -1,4 +1,4 @@
-"""Figure: the worst language's damage by criterion, at equal numbers of weights."""
+"""Figure: the worst language's damage by criterion, at equal bytes."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -63,7 +63,7 @@ def criteria_curves(
     band: str = "95 % interval",
     highlight: Sequence[str] = HIGHLIGHTED,
 ) -> Drawing:
-    """Worst-language damage against the share of weights kept, a line per criterion.
+    """Worst-language damage against the budget, a line per criterion.
 
     Args:
         path: the PNG file to write.
@@ -87,7 +87,7 @@ def criteria_curves(
         raise InputError(f"`rows` has the fraction {lowest}; fractions above 0 are drawn")
     looks = looks_of([row["criterion"] for row in rows], highlight)
     fractions = sorted({row["fraction"] for row in rows})
-    title = "Which criterion leaves the worst-off language best off, with equally many weights?"
+    title = "Which criterion leaves the worst-off language best off, at equal cost?"
     with style():
         figure = new_figure(8, max(4.4, 2.2 + 0.2 * len(looks)), title)
         axes = figure.subplots()
@@ -100,7 +100,7 @@ def criteria_curves(
         axes.set_xscale("log")
         axes.set_xlim(100 * fractions[0] / 1.12, 100 * fractions[-1] * 1.12)
         mark_plainly(axes.xaxis, _share_marks([100 * fraction for fraction in fractions]))
-        axes.set_xlabel("weights kept in high precision, % of the eligible ones (log scale)")
+        axes.set_xlabel("bytes of so many % of the weights kept in high precision (log scale)")
         axes.set_ylabel("relative damage of the worst language, %")
         axes.annotate(
             f"nothing protected, {percent(unprotected)}",
@@ -234,7 +234,7 @@ def _curves_alt(rows: Sequence[Row], fractions: Sequence[float], unprotected: fl
             if row["fraction"] == fraction
         )
         told = [f"{name} ({percent(damage)})" for damage, name in found]
-        texts.append(f"with {of_weights(fraction)} of the weights {told[0]}")
+        texts.append(f"with the bytes of {of_weights(fraction)} of the weights {told[0]}")
         texts[-1] += f" is best and {told[-1]} last" if len(told) > 1 else ""
     return (
         f"Damage of the worst language by criterion; unprotected it is {percent(unprotected)}; "

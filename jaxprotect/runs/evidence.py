@@ -10,10 +10,14 @@ from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models.model import Model
-from jaxprotect.quantization.quantize import Mask
+from jaxprotect.quantization.quantize import Mask, quantize_tree
 from jaxprotect.quantization.spec import QuantSpec
-from jaxprotect.runs.statistics_store import StatisticsStore, measure_statistics, open_store
-from jaxprotect.runs.sweep import quantize_tree
+from jaxprotect.runs.statistics_store import (
+    Precision,
+    StatisticsStore,
+    measure_statistics,
+    open_store,
+)
 from jaxprotect.selection import masks
 from jaxprotect.selection.criteria import Evidence
 from jaxprotect.selection.sensitivity import Labels
@@ -31,7 +35,13 @@ def describe(texts: Texts) -> dict[str, Any]:
 
 
 def collect_statistics(
-    folder: Path, model: Model, texts: Texts, *, labels: Labels = "data", seed: int = 0
+    folder: Path,
+    model: Model,
+    texts: Texts,
+    *,
+    labels: Labels = "data",
+    seed: int = 0,
+    precision: Precision = "float32",
 ) -> StatisticsStore:
     """Statistics of every language, measured where the folder does not have them yet.
 
@@ -41,6 +51,7 @@ def collect_statistics(
         texts: the select sentences.
         labels: see `language_statistics`.
         seed: of drawn labels.
+        precision: of the trees on disk.
 
     Returns:
         The complete store.
@@ -51,7 +62,7 @@ def collect_statistics(
         texts_description=describe(texts),
         labels=labels,
         seed=seed,
-        precision="float32",
+        precision=precision,
     )
     if set(store.languages) == set(texts.languages):
         return store

@@ -12,11 +12,10 @@ from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models.model import Model
-from jaxprotect.quantization.quantize import Mask
+from jaxprotect.quantization.quantize import Mask, quantize_tree
 from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.evidence import relative_damages
-from jaxprotect.runs.sweep import quantize_tree
 from jaxprotect.selection import masks
 from jaxprotect.selection.criteria import Evidence
 from jaxprotect.selection.guided import corrected_gains

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 from tqdm.auto import tqdm
 
 from jaxprotect.errors import InputError
@@ -14,14 +13,11 @@ from jaxprotect.evaluation.evaluate import evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
-from jaxprotect.quantization.quantize import Mask, quantize
+from jaxprotect.quantization.quantize import Mask, quantize_tree
 from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.results import ORIGINAL, Run, append_variant, save_original
 from jaxprotect.selection import masks
-
-quantize_tree = jax.jit(quantize, static_argnums=(2, 3))
-"""`quantize`, compiled once per kind of mask and quantizer."""
 
 
 @dataclass(frozen=True, kw_only=True)

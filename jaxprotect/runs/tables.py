@@ -1,5 +1,6 @@
 """Tables for the terminal."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -104,6 +105,33 @@ def print_damages(result: Disparity, title: str) -> None:
         highlight=False,
         markup=False,
     )
+
+
+def print_sensitivity(rows: Sequence[dict[str, Any]], chance: float, folder: str) -> None:
+    """Print where each language's own weights are, and whose they share.
+
+    Args:
+        rows: of a `SensitivityMap`, one per language.
+        chance: the share that random sets share.
+        folder: where the map lies.
+    """
+    title = f"each language's own {100 * chance:g} % of the weights"
+    made = table(title, ["language"], ["sentences", "nats/sentence", "prefers", "shares most with"])
+    for row in rows:
+        layer = "" if row["top_layer"] is None else f"layer {row['top_layer']} "
+        part = f"{layer}{row['top_component'].replace('_', ' ')}"
+        with_whom = "" if row["closest"] is None else row["closest"]
+        share = "" if row["closest"] is None else f" ({100 * row['closest_share']:.0f} %)"
+        made.add_row(
+            row["language"],
+            f"{row['sentences']:,}",
+            f"{row['nats'] / row['sentences']:.1f}",
+            f"{part} ({row['top_lift']:.1f} x its size)",
+            f"{with_whom}{share}",
+        )
+    console().print(made)
+    said = f"random sets share {100 * chance:g} %; statistics, tables and figures: {folder}"
+    console().print(said, highlight=False)
 
 
 def print_minimal_set(summary: dict[str, Any], curve: list[dict[str, Any]], folder: str) -> None:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprotect.errors import InputError
+from jaxprotect.models.axes import Eligible
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params
-from jaxprotect.quantization.quantize import Mask, quantize
+from jaxprotect.quantization.quantize import Mask, quantize_tree
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection import masks
 from jaxprotect.selection.gains import expected_gain, rounding
@@ -82,11 +83,8 @@ class Evidence:
 
 def quantization_delta(params: Params, mask: Mask, spec: QuantSpec, config: ModelConfig) -> dict:
     """Q(w) - w: what quantization does to each weight; 0 where nothing is quantized."""
-    quantized = _quantize(params, mask, spec, config)
+    quantized = quantize_tree(params, mask, spec, config)
     return jax.tree.map(jnp.subtract, quantized, params)
-
-
-_quantize = jax.jit(quantize, static_argnums=(2, 3))
 
 
 def select(
@@ -116,32 +114,54 @@ def select(
     Raises:
         InputError: an unknown criterion, or `count` out of range.
     """
+    if criterion != "language_guided":
+        return ranked(criterion, evidence, seed=seed)(count), None
+
+    def measure(mask: Mask) -> Mapping[str, float]:
+        return evidence.measure(mask, evidence.spec)
+
+    choice = language_guided(
+        evidence.params,
+        evidence.squares,
+        evidence.nats,
+        evidence.spec,
+        count=count,
+        demands=demands,
+        unprotected=evidence.unprotected if within is None else measure(within),
+        measure=measure,
+        rounds=rounds,
+        within=within,
+    )
+    return choice.mask, choice
+
+
+def ranked(criterion: Criterion, evidence: Evidence, *, seed: int = 0) -> Callable[[int], Mask]:
+    """A criterion that is a top k, as a function of k; its scores are made once.
+
+    Args:
+        criterion: one of `CRITERIA`, but `language_guided`.
+        evidence: what it may look at.
+        seed: of `random`.
+
+    Returns:
+        k -> the mask of exactly k weights; `super_weights` has no more than one per layer.
+
+    Raises:
+        InputError: an unknown criterion; later, a count out of range.
+    """
     eligible = evidence.spec.eligible
     if criterion == "random":
-        return masks.random(evidence.params, count=count, eligible=eligible, seed=seed), None
-    if criterion == "language_guided":
+        found = masks.random_scores(evidence.params, seed)
+    else:
+        found = scores(criterion, evidence)
 
-        def measure(mask: Mask) -> Mapping[str, float]:
-            return evidence.measure(mask, evidence.spec)
+    def top(count: int) -> Mask:
+        mask = masks.by_score(found, count=count, eligible=eligible)
+        if criterion == "super_weights":  # a handful; the rest of its scores are 0, no ranking
+            mask = masks.intersection(mask, jax.tree.map(lambda leaf: leaf > 0, found))
+        return mask
 
-        choice = language_guided(
-            evidence.params,
-            evidence.squares,
-            evidence.nats,
-            evidence.spec,
-            count=count,
-            demands=demands,
-            unprotected=evidence.unprotected if within is None else measure(within),
-            measure=measure,
-            rounds=rounds,
-            within=within,
-        )
-        return choice.mask, choice
-    found = scores(criterion, evidence)
-    mask = masks.by_score(found, count=count, eligible=eligible)
-    if criterion == "super_weights":  # a handful; the rest of its scores are 0, not a ranking
-        mask = masks.intersection(mask, jax.tree.map(lambda leaf: leaf > 0, found))
-    return mask, None
+    return top
 
 
 def scores(criterion: Criterion, evidence: Evidence) -> dict:
@@ -176,20 +196,34 @@ def scores(criterion: Criterion, evidence: Evidence) -> dict:
         }
         return _gain_tree(_weighted_square(weights, evidence), evidence)
     if criterion == "first_reference":
-        return _fisher_delta(evidence.reference[0], evidence)
+        return _fisher_delta(evidence.square(evidence.reference[0]), evidence.delta)
     if criterion == "contrastive":
         references = [name for name in evidence.reference if name != evidence.worst]
         return contrastive(
-            _fisher_delta(evidence.worst, evidence),
-            [_fisher_delta(name, evidence) for name in references],
+            _fisher_delta(evidence.square(evidence.worst), evidence.delta),
+            [_fisher_delta(evidence.square(name), evidence.delta) for name in references],
         )
     raise InputError(f"`criterion` is {criterion!r}; allowed are {', '.join(CRITERIA)}")
 
 
-def _fisher_delta(language: str, evidence: Evidence) -> dict:
-    square = evidence.square(language)
+def own_set(square: dict, delta: dict, *, fraction: float, eligible: Eligible = "matrices") -> Mask:
+    """One language's own weights: the top of Fisher x delta^2, which knows of no other language.
+
+    Args:
+        square: its summed squared gradients.
+        delta: Q(w) - w with nothing protected.
+        fraction: share of the eligible weights.
+        eligible: which leaves take part.
+
+    Returns:
+        The mask.
+    """
+    return masks.by_score(_fisher_delta(square, delta), fraction=fraction, eligible=eligible)
+
+
+def _fisher_delta(square: dict, delta: dict) -> dict:
     empty = Statistics(gradient={}, absolute={}, square=square, inputs={})
-    return fisher_delta(empty, evidence.delta)
+    return fisher_delta(empty, delta)
 
 
 def _weighted_square(weights: Mapping[str, float], evidence: Evidence) -> dict:

@@ -13,6 +13,7 @@ from experiments.common import Setup, main
 from jaxprotect.models.checkpoint import save_model_folder
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.hub import REFERENCE_FOLDER
+from jaxprotect.quantization.quantize import quantize
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.runs import sweep as sweep_module
 from jaxprotect.runs.results import ORIGINAL
@@ -100,7 +101,7 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(setup, tmp_path, monkeypatch):
 
 def test_a_threshold_sweep_compiles_the_quantizer_and_the_model_once(setup, monkeypatch):
     traces = {"quantize": 0}
-    original = sweep_module.quantize
+    original = quantize
 
     def counted(*args):
         traces["quantize"] += 1

@@ -218,7 +218,7 @@ def test_curves_are_named_and_ordered(tmp_path, figures):
     assert axes.get_xscale() == "log"
     assert list(axes.get_xticks()) == [1, 5]
     assert (
-        "with 5 % of the weights language guided (1.00 %) is best and random (3.90 %) last"
+        "the bytes of 5 % of the weights language guided (1.00 %) is best and random (3.90 %) last"
         in drawing.alt
     )
     assert len(axes.collections) == 2  # bands

@@ -1,0 +1,1 @@
+"""The commands: options as dataclasses, `run` calls functions and prints; no logic."""

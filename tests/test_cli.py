@@ -1,0 +1,147 @@
+"""The command line end to end, on a tiny random checkpoint: output, JSON, errors in one line."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from jaxprotect.cli import main
+from jaxprotect.models.checkpoint import save_model_folder
+from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.hub import REFERENCE_FOLDER, load_model
+from jaxprotect.runs.mask_files import load_mask
+from jaxprotect.selection import masks
+from tests.tiny import random_params
+
+LANGUAGES = ("deu_Latn", "eng_Latn", "heb_Hebr")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A random one-layer model with the reference tokenizer."""
+    config = ModelConfig(
+        family="gpt2", layers=1, width=8, heads=2, mlp_width=32, vocab_size=6144, context=128
+    )
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    tokenizer = REFERENCE_FOLDER / "tokenizer.json"
+    save_model_folder(path, random_params(config), config, tokenizer_file=tokenizer)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def mapped(tiny, tmp_path_factory):
+    """A folder that `sensitivity` has filled."""
+    out = tmp_path_factory.mktemp("runs") / "sensitivity"
+    main(["sensitivity", "--model", tiny, "--languages", *LANGUAGES, "--out", str(out)])
+    return out
+
+
+def refused(capsys, *arguments):
+    """The one line that bad input prints."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    assert stopped.value.code == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert captured.out == ""
+    return lines[-1]
+
+
+def test_census(capsys):
+    main(["census", "--model", "gpt2", "--brief"])
+    assert "124,439,808" in capsys.readouterr().out
+    main(["census", "--model", "gpt2", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["eligible"]["weights"] == 124_337_664
+
+
+def test_evaluate(tiny, capsys):
+    base = ["evaluate", "--model", tiny, "--languages", "eng_Latn", "heb_Hebr", "--draws", "200"]
+    main([*base, "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["language"] for row in rows} == {"eng_Latn", "heb_Hebr"}
+    main([*base, "--quantize", "--bits", "3", "--protect", "0.1"])
+    shown = capsys.readouterr().out
+    assert "INT3 per channel, 10 % protected" in shown
+    assert "disparity" in shown
+    main([*base, "--quantize", "--json"])
+    worst = json.loads(capsys.readouterr().out)["summary"]["worst_language"]
+    assert worst in ("eng_Latn", "heb_Hebr")
+
+
+@pytest.mark.slow
+def test_sensitivity_maps_every_language(mapped, tiny, capsys):
+    languages = list(csv.DictReader((mapped / "languages.csv").open()))
+    assert [row["language"] for row in languages] == list(LANGUAGES)
+    assert all(float(row["top_lift"]) > 1 for row in languages)
+    places = list(csv.DictReader((mapped / "location.csv").open()))
+    for language in LANGUAGES:
+        shares = [float(row["share"]) for row in places if row["language"] == language]
+        assert sum(shares) == pytest.approx(1)
+    for name in ("location.png", "overlap.png"):
+        assert (mapped / "figures" / name).read_bytes().startswith(b"\x89PNG")
+    # The same command reads what is there, and says the same in JSON.
+    before = (mapped / "statistics" / "manifest.json").read_bytes()
+    arguments = ["sensitivity", "--model", tiny, "--languages", *LANGUAGES, "--out", str(mapped)]
+    main([*arguments, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    matrix = np.array(found["overlap"]["shares"])
+    assert np.allclose(np.diag(matrix), 1)
+    assert [row["language"] for row in found["languages"]] == list(LANGUAGES)
+    assert (mapped / "statistics" / "manifest.json").read_bytes() == before
+    assert "other" not in refused(capsys, *arguments, "--fraction", "1e-9")
+    assert "statistics of another labels" in refused(capsys, *arguments, "--labels", "model")
+
+
+@pytest.mark.slow
+def test_sensitivity_of_one_language_needs_no_overlap(tiny, tmp_path, capsys):
+    out = tmp_path / "one"
+    options = ["--precision", "bfloat16", "--labels", "model", "--out", str(out)]
+    main(["sensitivity", "--model", tiny, "--languages", "eng_Latn", *options])
+    assert "eng_Latn" in capsys.readouterr().out
+    assert not (out / "figures" / "overlap.png").exists()
+    assert (out / "figures" / "location.png").exists()
+
+
+@pytest.mark.slow
+def test_minimal_set_from_shared_statistics(mapped, tiny, tmp_path, capsys):
+    out = tmp_path / "minimal"
+    arguments = ["minimal-set", "--model", tiny, "--languages", *LANGUAGES, "--bits", "2"]
+    arguments += ["--criterion", "magnitude", "--precision", "3", "--draws", "200"]
+    arguments += ["--statistics", str(mapped / "statistics"), "--relative", "0.0005"]
+    main([*arguments, "--out", str(out)])
+    assert "sizes tried on tune" in capsys.readouterr().out
+    assert not (out / "statistics").exists()
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["criterion"] == "magnitude"
+    model = load_model(tiny)
+    if summary["found"]:
+        mask = load_mask(out / "mask.npz", model)
+        assert masks.count(mask, model.params) == summary["found"]
+    main([*arguments, "--out", str(out), "--json"])
+    assert json.loads(capsys.readouterr().out)["summary"] == summary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["census", "--model", "no/such folder"], "`no/such folder`"),
+        (["evaluate", "--languages", "xxx_Xxxx"], "`languages` names xxx_Xxxx"),
+        (["evaluate", "--quantize", "--bits", "9"], "`bits` is 9; allowed are 2 to 8"),
+        (["evaluate", "--quantize", "--protect", "1.5"], "`fraction` is 1.5; allowed is 0 to 1"),
+        (["evaluate", "--texts", "/no/where"], "`source` is '/no/where'"),
+        (["sensitivity", "--fraction", "2"], "`fraction` is 2.0; allowed is 0 to 1"),
+        (["minimal-set"], "`target` asks nothing"),
+        (["minimal-set", "--share", "0"], "`share` is 0.0"),
+        (["minimal-set", "--share", "0.5", "--criterion", "magic"], "`criterion` is 'magic'"),
+        (["minimal-set", "--share", "0.5", "--precision", "1"], "`precision` is 1.0"),
+        (["report"], "`runs`"),
+        (["report", "/no/such/run"], "/no/such/run is not a run folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, *arguments)
+    assert list(tmp_path.iterdir()) == []  # nothing half written
