@@ -29,7 +29,12 @@ from jaxprotect.models.model import Model
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.criteria_figures import criteria_curves
-from jaxprotect.runs.evidence import collect_statistics, gather, relative_damages
+from jaxprotect.runs.evidence import (
+    collect_statistics,
+    gather,
+    make_evaluator,
+    relative_damages,
+)
 from jaxprotect.runs.report import write_report
 from jaxprotect.runs.results import ORIGINAL, Run, open_run, write_csv
 from jaxprotect.runs.summary import print_tables, write_summary
@@ -160,7 +165,9 @@ def run_split(
     with open_run(out / "run", described) as run:
         tune = encode(model, texts["tune"], batch_tokens=setup.batch_tokens)
         base = evaluate_encoded(model.params, tune, model.config)
-        evidence = gather(model, spec, store, tune, base, reference=setup.reference)
+        evidence = gather(
+            model, spec, store, make_evaluator(model, tune), base, reference=setup.reference
+        )
         test = encode(model, texts["test"], batch_tokens=setup.batch_tokens)
         options: dict[str, Any] = {"reference": setup.reference, "draws": setup.draws}
         run = sweep(run, model, test, [nothing(spec), *guided_sets(config, evidence)], **options)

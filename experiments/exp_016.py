@@ -5,7 +5,8 @@
 
 Question: for each quantizer, the smallest set after which every language keeps at most a share of
 its unprotected damage, with 95 % confidence for all languages at once; and the surrogate's lower
-bound on the size of any such set.
+bound on the size of any such set. And how many bytes the language-guided set needs over those of
+the others, for the same target, with a bootstrap interval.
 Hardware and runtime: reference model and shipped texts, 2 CPU cores: about half a minute per
 quantizer and criterion, three times that for the language-guided one.
 Expected: see the README; the finer the scales, the larger the set for the same share.
@@ -18,6 +19,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from experiments.byte_ratios import GUIDED, byte_ratios, print_byte_ratios
 from experiments.common import Setup, load_model_of, main
 from experiments.exp_009 import QUANTIZERS
 from experiments.splits import load_splits
@@ -87,14 +89,26 @@ def run(config: Config) -> list[dict[str, Any]]:
     setup = config.setup
     out = setup.out or Path("runs") / "exp_016"
     model, texts = load_model_of(setup), load_splits(setup)
-    rows = []
+    rows, ratios = [], []
     for quantizer in config.quantizers:
+        folders = {}
         for criterion in config.criteria:
+            folders[criterion] = out / f"{quantizer}--{criterion}"
             made = _search(config, model, texts, quantizer, criterion, out)
             rows.append({"name": quantizer} | made)
             write_csv(out / "minimal_sets.csv", rows)
+        if GUIDED in folders and len(folders) > 1:
+            ratios += [
+                {"quantizer": rows[-1]["quantizer"]} | row
+                for row in byte_ratios(
+                    folders, config.target, reference=setup.reference, draws=setup.draws
+                )
+            ]
+            write_csv(out / "byte_ratios.csv", ratios)
     minimal_set_dots(out / "minimal_sets.png", rows, target=config.target.label)
     print_minimal_sets(rows, config.target.label)
+    if ratios:
+        print_byte_ratios(ratios, config.target.label)
     return rows
 
 

@@ -80,23 +80,40 @@ def relative_damages(base: Evaluation, variant: Evaluation) -> dict[str, float]:
     }
 
 
-def measurer(
-    model: Model, encoded: Encoded, base: Evaluation
-) -> Callable[[Mask, QuantSpec], Mapping[str, float]]:
-    """(mask, quantizer) -> every language's relative damage on encoded sentences."""
+def make_evaluator(
+    model: Model, encoded: Encoded, *, remembered: int = 4
+) -> Callable[[Mask, QuantSpec], Evaluation]:
+    """(mask, quantizer) -> the evaluation of the protected model on encoded sentences.
 
-    def measure(mask: Mask, spec: QuantSpec) -> dict[str, float]:
+    Args:
+        model: the unquantized model.
+        encoded: the sentences.
+        remembered: how many evaluations to keep, so that the set that a choice has measured
+            and returned is not measured again.
+
+    Returns:
+        The function; it knows a mask again by being the same object.
+    """
+    memory: list[tuple[Mask, QuantSpec, Evaluation]] = []
+
+    def evaluate(mask: Mask, spec: QuantSpec) -> Evaluation:
+        for known, under, evaluation in memory:
+            if known is mask and under == spec:
+                return evaluation
         params = quantize_tree(model.params, mask, spec, model.config)
-        return relative_damages(base, evaluate_encoded(params, encoded, model.config))
+        evaluation = evaluate_encoded(params, encoded, model.config)
+        memory.append((mask, spec, evaluation))
+        del memory[:-remembered]
+        return evaluation
 
-    return measure
+    return evaluate
 
 
 def gather(
     model: Model,
     spec: QuantSpec,
     store: StatisticsStore,
-    tune: Encoded,
+    evaluate: Callable[[Mask, QuantSpec], Evaluation],
     base: Evaluation,
     *,
     unprotected: Mapping[str, float] | None = None,
@@ -108,7 +125,7 @@ def gather(
         model: the unquantized model.
         spec: the quantizer.
         store: statistics on the select sentences.
-        tune: the tune sentences.
+        evaluate: of `make_evaluator`, on the tune sentences.
         base: the original model's evaluation of them.
         unprotected: relative damages of plain quantization there; measured if not given.
         reference: reference languages.
@@ -116,7 +133,10 @@ def gather(
     Returns:
         The evidence; statistics are read when a criterion asks for them.
     """
-    measure = measurer(model, tune, base)
+
+    def measure(mask: Mask, under: QuantSpec) -> dict[str, float]:
+        return relative_damages(base, evaluate(mask, under))
+
     pooled: list[Statistics] = []
 
     def pool() -> Statistics:

@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from jaxprotect.errors import InputError
-from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.spec import QuantSpec
-from jaxprotect.runs.evidence import collect_statistics, describe, gather, relative_damages
+from jaxprotect.runs.evidence import (
+    collect_statistics,
+    describe,
+    gather,
+    make_evaluator,
+    relative_damages,
+)
 from jaxprotect.runs.mask_files import load_mask, save_mask
 from jaxprotect.runs.minimal_result import MinimalSet, Question, Tuning, conclude
 from jaxprotect.runs.results import (
@@ -79,12 +84,22 @@ def find_minimal_set(
         nothing = Variant(
             name=point_name(0), intervention={"kind": "none"}, spec=spec, mask=masks.none
         )
-        run, unprotected = _measured(run, nothing, question, tune, base)
+        evaluate = make_evaluator(model, tune, remembered=search.rounds + 1)
+        options: dict[str, Any] = {"reference": reference, "draws": search.draws}
+
+        def measured(run: Run, variant: Variant) -> tuple[Run, Evaluation]:
+            """A set's evaluation, from the run if it is there."""
+            if variant.name in run.variants:
+                return run, run.evaluation(variant.name)
+            rows, evaluation = measure(variant, model, tune, base, evaluate=evaluate, **options)
+            return append_variant(run, variant.name, evaluation, rows), evaluation
+
+        run, unprotected = measured(run, nothing)
         evidence = gather(
             model,
             spec,
             store,
-            tune,
+            evaluate,
             base,
             unprotected=relative_damages(base, unprotected),
             reference=reference,
@@ -134,7 +149,7 @@ def find_minimal_set(
                 spec=spec,
                 mask=lambda params: set_of(count, pruned_from),
             )
-            run, evaluation = _measured(run, variant, question, tune, base)
+            run, evaluation = measured(run, variant)
             return evaluation
 
         guided = search.criterion == "language_guided"
@@ -155,23 +170,6 @@ def find_minimal_set(
     if made.mask is not None:
         save_mask(out / "mask.npz", made.mask, model)
     return made
-
-
-def _measured(
-    run: Run, variant: Variant, question: Question, tune: Encoded, base: Evaluation
-) -> tuple[Run, Evaluation]:
-    """A set's evaluation, from the run if it is there."""
-    if variant.name in run.variants:
-        return run, run.evaluation(variant.name)
-    rows, evaluation = measure(
-        variant,
-        question.model,
-        tune,
-        base,
-        reference=question.reference,
-        draws=question.search.draws,
-    )
-    return append_variant(run, variant.name, evaluation, rows), evaluation
 
 
 def _manifest(question: Question) -> dict[str, Any]:

@@ -95,15 +95,32 @@ def measure(
     *,
     reference: Sequence[str] | None = None,
     draws: int = 10_000,
+    evaluate: Callable[[Mask, QuantSpec], Evaluation] | None = None,
 ) -> tuple[list[dict[str, Any]], Evaluation]:
-    """One variant's rows, one per language, and its nats."""
+    """One variant's rows, one per language, and its nats.
+
+    Args:
+        variant: what to measure.
+        model: the unquantized model.
+        encoded: tokenised texts.
+        base: the unquantized model's evaluation.
+        reference: languages whose mean relative damage the disparity divides by.
+        draws: bootstrap draws.
+        evaluate: evaluates a set on `encoded`, if it may know it already.
+
+    Returns:
+        Rows, and nats and sizes of every sentence.
+    """
     mask = variant.mask(model.params)
     eligible = variant.spec.eligible
     protected = masks.count(mask, model.params, eligible)
     total = masks.eligible_count(model.params, eligible)
     size = protected_size(model.params, mask, variant.spec)
-    quantized = quantize_tree(model.params, mask, variant.spec, model.config)
-    evaluation = evaluate_encoded(quantized, encoded, model.config)
+    if evaluate is not None:
+        evaluation = evaluate(mask, variant.spec)
+    else:
+        quantized = quantize_tree(model.params, mask, variant.spec, model.config)
+        evaluation = evaluate_encoded(quantized, encoded, model.config)
     result = disparity(base, evaluation, reference=reference, draws=draws)
     shared = {
         "variant": variant.name,

@@ -136,6 +136,49 @@ def check_target(
         InputError: evaluations that are not of the same sentences and languages, or fewer than 2
             sentences.
     """
+    values_M, samples = excess_samples(
+        target, base, unprotected, variant, reference=reference, draws=draws, seed=seed
+    )
+    languages = sorted(base.nats)
+    upper_M = simultaneous_upper(values_M, samples, level)
+    values_L = values_M.reshape(-1, len(languages)).max(axis=0)
+    upper_L = upper_M.reshape(-1, len(languages)).max(axis=0)
+    return Verdict(
+        met=bool((upper_L <= 0).all()),
+        excess=dict(zip(languages, map(float, values_L), strict=True)),
+        upper=dict(zip(languages, map(float, upper_L), strict=True)),
+        worst=languages[int(np.argmax(upper_L))],
+        margins=tuple(map(float, upper_M - values_M)),
+    )
+
+
+def excess_samples(
+    target: Target,
+    base: Evaluation,
+    unprotected: Evaluation,
+    variant: Evaluation,
+    *,
+    reference: Sequence[str] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[Float[np.ndarray, "M"], Float[np.ndarray, "draws M"]]:
+    """By how much a variant misses each demand, on all sentences and in every bootstrap draw.
+
+    Args:
+        target: the demands.
+        base: the original model's evaluation.
+        unprotected: that of the quantized model with nothing protected.
+        variant: that of the variant.
+        reference: languages whose mean the disparity refers to.
+        draws: bootstrap draws over sentences.
+        seed: of the draws; the same draws for every variant.
+
+    Returns:
+        The values and the samples, in the order of `Demands`; the languages are sorted.
+
+    Raises:
+        InputError: as `check_target`.
+    """
     check_base(base)
     check_variant(base, unprotected, "unprotected")
     check_variant(base, variant, "variant")
@@ -153,18 +196,8 @@ def check_target(
         weights_MxL, limits = _linear(target, N, U, written, chosen)
         return (D / N) @ weights_MxL.T - limits
 
-    values_M = excess(stacked_SxM.sum(axis=0))
     samples = excess(resampled_sums(stacked_SxM, draws=draws, seed=seed))
-    upper_M = simultaneous_upper(values_M, samples, level)
-    values_L = values_M.reshape(-1, len(languages)).max(axis=0)
-    upper_L = upper_M.reshape(-1, len(languages)).max(axis=0)
-    return Verdict(
-        met=bool((upper_L <= 0).all()),
-        excess=dict(zip(languages, map(float, values_L), strict=True)),
-        upper=dict(zip(languages, map(float, upper_L), strict=True)),
-        worst=languages[int(np.argmax(upper_L))],
-        margins=tuple(map(float, upper_M - values_M)),
-    )
+    return excess(stacked_SxM.sum(axis=0)), samples
 
 
 def demands_of(

@@ -115,6 +115,10 @@ def test_exp_016_reports_what_it_found(trained, folder):
     assert guided["found"] is not None
     assert 0 < guided["found"] <= 0.5 * guided["eligible"]
     assert guided["overhead_bytes"] > 2 * guided["found"]
+    ratio = next(csv.DictReader((trained.out / "byte_ratios.csv").open()))
+    assert ratio["criterion"] == "random"
+    assert 0 <= float(ratio["ratio_low"]) <= float(ratio["ratio"]) <= float(ratio["ratio_high"])
+    assert float(ratio["ratio_high"]) < 1  # the guided set is smaller than a random one
     tiny, folder = folder, trained.out / "int3-channel--language_guided"
     curve = list(csv.DictReader((folder / "curve.csv").open()))
     assert curve[0]["protected"] == "0"
