@@ -91,11 +91,12 @@ def print_byte_ratios(rows: Sequence[dict[str, Any]], target: str) -> None:
     numbers = ["guided, KiB", "other, KiB", "guided / other"]
     made = table(f"bytes for the same target: {target}", ["quantizer", "against"], numbers)
     for row in rows:
-        made.add_row(row["quantizer"], row["criterion"], *_cells(row))
+        made.add_row(row["quantizer"], row["criterion"], *ratio_cells(row))
     console().print(made)
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, str, str]:
+def ratio_cells(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Guided bytes, other bytes and their ratio as text."""
     guided, other = (
         "not reached" if row[key] is None else f"{row[key] / 1024:.1f}"
         for key in ("bytes_guided", "bytes_other")

@@ -33,6 +33,7 @@ def claims(
     worst = _worst_by_variant(run)
     rows = [
         _five_percent(run, worst),
+        _location(run, worst),
         *_parts(run, worst),
         _norms(run, model, evidence),
         _outliers(model, evidence),
@@ -74,6 +75,28 @@ def _five_percent(run: Run, worst: dict[str, float]) -> tuple[str, str, str]:
         )
     )
     return claim, measured, "no" if enough and enough[0] < largest else "yes"
+
+
+def _location(run: Run, worst: dict[str, float]) -> tuple[str, str, str]:
+    """Whole parts against scattered weights by magnitude, fewer of them."""
+    claim = "where a weight is matters more than how large it is"
+    fractions = _fractions(run)
+    parts = {n: w for n, w in worst.items() if n.startswith(("component-", "layer-"))}
+    magnitude = {n: w for n, w in worst.items() if n.startswith("magnitude-")}
+    if not parts or not magnitude:
+        return claim, "parts and magnitude were not both measured", "open"
+    best = min(parts, key=lambda name: parts[name])
+    largest = max(magnitude, key=lambda name: fractions[name])
+    measured = (
+        f"the best whole part ({best.split('-', 1)[1].replace('_', ' ')}, "
+        f"{100 * fractions[best]:.1f} % of the weights) leaves {100 * parts[best]:.2f} %; the "
+        f"largest {100 * fractions[largest]:.2g} % of the weights, wherever they are, leave "
+        f"{100 * magnitude[largest]:.2f} % (unprotected {100 * worst['none']:.2f} %)"
+    )
+    smaller = fractions[largest] < fractions[best]
+    if smaller and magnitude[largest] <= parts[best]:
+        return claim, measured, "no"
+    return claim, measured, "yes" if parts[best] < magnitude[largest] and not smaller else "open"
 
 
 def _parts(run: Run, worst: dict[str, float]) -> list[tuple[str, str, str]]:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import Setup, load_model_of, main, manifest
-from experiments.language_sets import language_questions
+from experiments.exp_015_page import write_answers
+from experiments.language_sets import LanguageAnswers, language_questions
 from experiments.split_summary import GUIDED, across_splits, print_across, variant_name
 from experiments.splits import load_splits
 from jaxprotect.errors import InputError
@@ -141,8 +142,8 @@ def sets_of_equal_cost(
 
 
 def run_split(
-    config: Config, model: Model, seed: int, out: Path, extra: Callable[..., Any] | None
-) -> Run:
+    config: Config, model: Model, seed: int, out: Path, *, questions: bool
+) -> tuple[Run, LanguageAnswers | None]:
     """All criteria on one split of the sentences, in a run folder of its own.
 
     Args:
@@ -150,10 +151,10 @@ def run_split(
         model: the unquantized model.
         seed: of the split.
         out: the folder.
-        extra: (run, model, evidence, texts, encoded test, options) -> run, with more variants.
+        questions: also ask the questions about languages.
 
     Returns:
-        The finished run.
+        The finished run, and the answers if they were asked for.
     """
     setup, spec = config.setup, config.setup.quantizer
     texts = load_splits(setup, seed)
@@ -174,11 +175,12 @@ def run_split(
         costs = {row["variant"]: row["overhead_bytes"] for row in run.rows}
         budgets = {f: costs[variant_name(GUIDED, f)] for f in config.fractions}
         run = sweep(run, model, test, sets_of_equal_cost(config, evidence, budgets), **options)
-        if extra is not None:
-            run = extra(run, model, evidence, texts, test, options)
-        rows = write_summary(run)
-        write_report(run, rows)
-    return run
+        answers = None
+        if questions:
+            answers = language_questions(run, model, evidence, texts, test, options)
+            run = answers.run
+        write_report(run, write_summary(run))
+    return run, answers
 
 
 def run(config: Config) -> list[Run]:
@@ -186,23 +188,27 @@ def run(config: Config) -> list[Run]:
     setup = config.setup
     out = setup.out or Path("runs") / "exp_015"
     model = load_model_of(setup)
-    runs = []
+    runs, answers = [], None
     for seed in range(config.first_seed, config.first_seed + config.split_seeds):
         first = seed == config.first_seed
-        extra = language_questions if config.questions and first else None
-        runs.append(run_split(config, model, seed, out / f"split-{seed}", extra))
+        folder = out / f"split-{seed}"
+        run, found = run_split(config, model, seed, folder, questions=config.questions and first)
+        runs.append(run)
         if first:
-            print_tables(runs[0], write_summary(runs[0]))
+            answers = found
+            print_tables(run, write_summary(run))
     rows = across_splits(runs, config.criteria, config.fractions)
     write_csv(out / "criteria.csv", rows)
     plain = [max(_plain_damages(run).values()) for run in runs]
-    criteria_curves(
+    curves = criteria_curves(
         out / "criteria.png",
         [row for row in rows if row["criterion"] not in OFF_THE_SCALE],
         unprotected=sum(plain) / len(plain),
         band=f"range over {len(runs)} splits",
     )
     print_across(rows, setup.quantizer.label, len(runs))
+    page = write_answers(out / "report.html", runs, rows, curves, answers)
+    print(f"report: {page}")
     return runs
 
 

@@ -22,6 +22,7 @@ import tyro
 from experiments.byte_ratios import GUIDED, byte_ratios, print_byte_ratios
 from experiments.common import Setup, load_model_of, main
 from experiments.exp_009 import QUANTIZERS
+from experiments.exp_016_page import write_minimal_sets
 from experiments.splits import load_splits
 from jaxprotect.errors import InputError
 from jaxprotect.models.model import Model
@@ -96,6 +97,7 @@ def run(config: Config) -> list[dict[str, Any]]:
             folders[criterion] = out / f"{quantizer}--{criterion}"
             made = _search(config, model, texts, quantizer, criterion, out)
             rows.append({"name": quantizer} | made)
+            _share_bound([row for row in rows if row["name"] == quantizer])
             write_csv(out / "minimal_sets.csv", rows)
         if GUIDED in folders and len(folders) > 1:
             ratios += [
@@ -105,11 +107,20 @@ def run(config: Config) -> list[dict[str, Any]]:
                 )
             ]
             write_csv(out / "byte_ratios.csv", ratios)
-    minimal_set_dots(out / "minimal_sets.png", rows, target=config.target.label)
+    dots = minimal_set_dots(out / "minimal_sets.png", rows, target=config.target.label)
     print_minimal_sets(rows, config.target.label)
     if ratios:
         print_byte_ratios(ratios, config.target.label)
+    page = write_minimal_sets(out / "report.html", model.name, config.target, rows, ratios, dots)
+    print(f"report: {page}")
     return rows
+
+
+def _share_bound(rows: list[dict[str, Any]]) -> None:
+    """In place: the guided set's bound is the bound of every criterion under that quantizer."""
+    bounds = [row["lower_bound"] for row in rows if row["criterion"] == GUIDED]
+    for row in rows:
+        row["lower_bound"] = bounds[0] if bounds else row["lower_bound"]
 
 
 def _search(
@@ -148,7 +159,8 @@ def print_minimal_sets(rows: list[dict[str, Any]], target: str) -> None:
         rows: summaries of the searches.
         target: what was asked.
     """
-    numbers = ["weights", "share", "KiB more", "bound", "worst on test, %", "unprotected, %", "met"]
+    numbers = ["weights", "share", "KiB more", "bound", "set / bound"]
+    numbers += ["worst on test, %", "unprotected, %", "met"]
     made = table(f"exp_016: {target}", ["quantizer", "criterion"], numbers)
     for row in rows:
         found = row["found"]
@@ -160,6 +172,7 @@ def print_minimal_sets(rows: list[dict[str, Any]], target: str) -> None:
             "" if found is None else f"{100 * row['fraction']:.3f} %",
             "" if found is None else f"{row['overhead_bytes'] / 1024:.1f}",
             "" if bound is None else f"{bound:,.0f}",
+            f"{found / bound:.2f}" if found and bound else "",
             f"{100 * row['test_worst_relative']:.2f}",
             f"{100 * row['test_unprotected_worst_relative']:.2f}",
             "yes" if row["test_met"] else "on average" if row["test_met_on_average"] else "no",

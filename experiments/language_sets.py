@@ -6,6 +6,7 @@ two halves of its sentences (what noise alone leaves).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models.axes import component, layer_axis
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.quantize import Mask
+from jaxprotect.runs.drawing import Drawing
 from jaxprotect.runs.evidence import relative_damages
 from jaxprotect.runs.results import ORIGINAL, Run, to_json, write_atomically, write_csv
 from jaxprotect.runs.sensitivity_figures import cross_language_map, location_map, overlap_map
@@ -39,6 +41,25 @@ FRACTION = 0.01
 """Share of the weights in a language's own set."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LanguageAnswers:
+    """What one split says of the languages' own weights.
+
+    Args:
+        run: the run with their variants.
+        claims: rows of `claims`.
+        overlap: whose sets share weights.
+        location: where the sets are.
+        cross_language: whom protecting a set helps.
+    """
+
+    run: Run
+    claims: list[dict[str, Any]]
+    overlap: Drawing
+    location: Drawing
+    cross_language: Drawing
+
+
 def _own(square: dict, evidence: Evidence) -> Mask:
     eligible = evidence.spec.eligible
     return own_set(square, evidence.delta, fraction=FRACTION, eligible=eligible)
@@ -51,7 +72,7 @@ def language_questions(
     texts: Mapping[str, Texts],
     test: Encoded,
     options: Mapping[str, Any],
-) -> Run:
+) -> LanguageAnswers:
     """Measure languages' own sets and the parts of the model; write tables; print the answers.
 
     Args:
@@ -63,8 +84,9 @@ def language_questions(
         options: of `sweep`.
 
     Returns:
-        The run with one variant per language and part; `overlap.csv`, `location.csv`,
-        `cross_language.csv`, `languages.json`, `claims.csv` and three figures beside it.
+        The answers, and the run with one variant per language and part; `overlap.csv`,
+        `location.csv`, `cross_language.csv`, `languages.json`, `claims.csv` and three figures
+        lie beside it.
     """
     run = sweep(run, model, test, _own_variants(evidence) + _part_variants(evidence), **options)
     languages = list(evidence.nats)
@@ -90,14 +112,18 @@ def language_questions(
     write_matrix(run.folder / "cross_language.csv", languages, found["cross_language"])
     write_atomically(run.folder / "languages.json", to_json(found, indent=1).encode())
     figures = run.folder / "figures"
-    overlap_map(figures / "overlap.png", names, np.asarray(shared), chance=found["chance"])
     cross = np.asarray(found["cross_language"])
-    cross_language_map(figures / "cross-language.png", languages, cross)
-    location_map(figures / "location.png", rows)
+    chance = found["chance"]
     answers = claims(run, model, evidence, found)
     write_csv(run.folder / "claims.csv", answers)
     print_claims(answers)
-    return run
+    return LanguageAnswers(
+        run=run,
+        claims=answers,
+        overlap=overlap_map(figures / "overlap.png", names, np.asarray(shared), chance=chance),
+        location=location_map(figures / "location.png", rows),
+        cross_language=cross_language_map(figures / "cross-language.png", languages, cross),
+    )
 
 
 def _own_variants(evidence: Evidence) -> list[Variant]:

@@ -110,7 +110,7 @@ def conclude(
         "closest": result.closest.count,
         "closest_excess": max(result.closest.verdict.upper.values()),
         "isolated": " ".join(map(str, result.isolated)),
-        "lower_bound": _lower_bound(result, tuning, mask),
+        "lower_bound": _lower_bound(search.criterion, result, tuning, mask),
         "bytes": size.total,
         "overhead_bytes": size.overhead,
     }
@@ -177,16 +177,18 @@ def _on_test(question: Question, mask: Mask) -> tuple[Row, list[Row]]:
     return summary, damages.rows()
 
 
-def _lower_bound(result: MinimalSearch, tuning: Tuning, mask: Mask) -> float | None:
+def _lower_bound(criterion: str, result: MinimalSearch, tuning: Tuning, mask: Mask) -> float | None:
     """The surrogate's bound on the size, corrected at the set that was found.
 
     What was asked of the set is asked of the bound: the target, less the margin of confidence.
+    Only around a guided set: far from the best one the surrogate is linear in the wrong place,
+    and the bound that follows from another criterion's set may exceed a set that is known.
     """
     found, evidence, demands = result.found, tuning.evidence, tuning.demands
-    if found is None:
-        return None
-    if found.count == 0:
+    if found is not None and found.count == 0:
         return 0.0
+    if found is None or criterion != "language_guided":
+        return None
     languages = demands.languages
     gains, losses_L = corrected_gains(
         evidence.params,

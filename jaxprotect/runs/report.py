@@ -2,18 +2,16 @@
 
 import base64
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from jaxprotect.errors import InputError
 from jaxprotect.runs.comparisons import Group, grouped
 from jaxprotect.runs.drawing import Drawing
 from jaxprotect.runs.figures import draw_figures, save_drawings
 from jaxprotect.runs.findings import findings, what_was_run, with_cost, within_budgets
+from jaxprotect.runs.pages import render
 from jaxprotect.runs.report_tables import (
     Cell,
     Table,
@@ -28,8 +26,6 @@ from jaxprotect.runs.report_tables import (
 from jaxprotect.runs.results import Run, write_atomically
 from jaxprotect.runs.summary import summarise
 from jaxprotect.runs.wording import cell, counted, relative_cell
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(run: Run, rows: Sequence[dict[str, Any]] | None = None) -> Path:
@@ -264,26 +260,11 @@ def _pairs(values: dict[str, Any]) -> str:
 def _page(
     title: str, sections: Sequence[dict[str, Any]], headlines: Table | None, comparable: str
 ) -> bytes:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["unbroken"] = _unbroken
-    page = environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         title=title,
         sections=sections,
         headlines=headlines,
         comparable=comparable,
         seed=any(section["seed"] for section in sections),
-    )
-    return page.encode()
-
-
-def _unbroken(text: str) -> str:
-    """A number, its unit and its interval stay on one line."""
-    return re.sub(
-        r"(?<=\d) (?=%)|(?<=[\d%]) (?=\[)|(?<=\d,) (?=[−\d.]+\])", "\N{NO-BREAK SPACE}", text
     )
