@@ -98,7 +98,7 @@ def _across_table(rows: Sequence[dict[str, Any]], splits: int) -> Table:
             "Guided better in": _wins(row),
             "Bytes for guided's damage": _times(row),
         }
-        for row in rows
+        for row in sorted(rows, key=lambda row: (row["fraction"], row["worst_relative"]))
     ]
     caption = (
         f"Every criterion with as many weights as fit in the bytes of the guided set; means over "

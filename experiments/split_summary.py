@@ -107,8 +107,8 @@ def print_across(rows: list[dict[str, Any]], quantizer: str, splits: int) -> Non
         quantizer: its label.
         splits: how many.
     """
-    numbers = ["budget", "weights", "worst damage, %", "range over splits", "removed"]
-    numbers += ["guided better in", "bytes for guided's damage"]
+    numbers = ["budget", "weights", "worst damage, %", "range", "removed"]
+    numbers += ["guided wins", "equal damage"]
     made = table(f"exp_015: {quantizer}; {splits} splits", ["criterion"], numbers)
     for row in sorted(rows, key=lambda row: (row["fraction"], row["worst_relative"])):
         wins = ""
