@@ -8,7 +8,8 @@ protecting them help? A budget is what the language-guided set of a share of the
 values and indices; every other criterion takes as many weights as fit in it. Scores come from the
 select sentences, corrections from tune, every number from test; the whole is repeated on new random
 splits of the sentences.
-Hardware and runtime: reference model and shipped texts, 2 CPU cores: about 2 minutes per split.
+Hardware and runtime: reference model, shipped texts, 2 busy CPU cores: 4 to 10 minutes per split,
+34 in all.
 Expected: random and English-only choices help little; the language-guided choice leads at small
 budgets; see the README.
 """
