@@ -10,10 +10,9 @@ from jaxtyping import Float
 from jaxprotect.runs.results import ORIGINAL, Run, read_run
 from jaxprotect.runs.tables import console, table
 from jaxprotect.selection.byte_budget import bytes_to_reach
+from jaxprotect.selection.criteria import GUIDED
 from jaxprotect.selection.minimal import point_name
 from jaxprotect.selection.targets import Target, excess_samples
-
-GUIDED = "language_guided"
 
 
 def byte_ratios(

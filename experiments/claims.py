@@ -10,10 +10,8 @@ from jaxprotect.runs.evidence import relative_damages
 from jaxprotect.runs.results import ORIGINAL, Run
 from jaxprotect.runs.tables import console, table
 from jaxprotect.selection import masks
-from jaxprotect.selection.criteria import Evidence, select
+from jaxprotect.selection.criteria import GUIDED, Evidence, select
 from jaxprotect.selection.overlap import outlier_share
-
-GUIDED = "language_guided"
 
 
 def claims(

@@ -23,7 +23,7 @@ from typing import Any
 from experiments.common import Setup, load_model_of, main, manifest
 from experiments.exp_015_page import write_answers
 from experiments.language_sets import LanguageAnswers, language_questions
-from experiments.split_summary import GUIDED, across_splits, print_across, variant_name
+from experiments.split_summary import across_splits, print_across, variant_name
 from experiments.splits import load_splits
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
@@ -43,7 +43,7 @@ from jaxprotect.runs.summary import print_tables, write_summary
 from jaxprotect.runs.sweep import Variant, sweep
 from jaxprotect.selection import masks
 from jaxprotect.selection.byte_budget import fill_bytes
-from jaxprotect.selection.criteria import CRITERIA, Evidence, ranked, select
+from jaxprotect.selection.criteria import CRITERIA, GUIDED, Evidence, ranked, select
 
 MaskOf = Callable[[dict], Mask]
 

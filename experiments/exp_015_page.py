@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.language_sets import LanguageAnswers
-from experiments.split_summary import GUIDED
 from jaxprotect.runs.criteria_figures import criterion_name
 from jaxprotect.runs.drawing import Drawing
 from jaxprotect.runs.pages import Section, plain_table, write_study
 from jaxprotect.runs.report_tables import Table
 from jaxprotect.runs.results import Run
 from jaxprotect.runs.wording import counted
+from jaxprotect.selection.criteria import GUIDED
 from jaxprotect.selection.scores import CRITERIA as BLIND
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.byte_ratios import GUIDED, byte_ratios, print_byte_ratios
+from experiments.byte_ratios import byte_ratios, print_byte_ratios
 from experiments.common import Setup, load_model_of, main
 from experiments.exp_009 import QUANTIZERS
 from experiments.exp_016_page import write_minimal_sets
@@ -31,7 +31,7 @@ from jaxprotect.runs.minimal_figure import minimal_set_dots
 from jaxprotect.runs.minimal_run import find_minimal_set
 from jaxprotect.runs.results import write_csv
 from jaxprotect.runs.tables import console, table
-from jaxprotect.selection.criteria import CRITERIA
+from jaxprotect.selection.criteria import CRITERIA, GUIDED
 from jaxprotect.selection.search import Search
 from jaxprotect.selection.targets import Target
 

@@ -9,8 +9,7 @@ from jaxprotect.runs.results import ORIGINAL, Run
 from jaxprotect.runs.summary import summarise
 from jaxprotect.runs.tables import console, table
 from jaxprotect.selection.byte_budget import bytes_to_reach
-
-GUIDED = "language_guided"
+from jaxprotect.selection.criteria import GUIDED
 
 
 def variant_name(criterion: str, fraction: float) -> str:

@@ -31,9 +31,7 @@ def save_mask(path: Path, mask: Mask, model: Model) -> None:
     header = {
         "model_sha256": model.sha256,
         "shapes": {name: leaf.shape for name, leaf in flags.items()},
-        "sha256": {
-            name: hashlib.sha256(bits.tobytes()).hexdigest() for name, bits in packed.items()
-        },
+        "sha256": {name: _checksum(bits) for name, bits in packed.items()},
     }
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     buffer = io.BytesIO()

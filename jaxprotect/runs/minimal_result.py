@@ -17,7 +17,7 @@ from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.evidence import relative_damages
 from jaxprotect.selection import masks
-from jaxprotect.selection.criteria import Evidence
+from jaxprotect.selection.criteria import GUIDED, Evidence
 from jaxprotect.selection.guided import corrected_gains
 from jaxprotect.selection.minimal import MinimalSearch
 from jaxprotect.selection.search import Search
@@ -187,7 +187,7 @@ def _lower_bound(criterion: str, result: MinimalSearch, tuning: Tuning, mask: Ma
     found, evidence, demands = result.found, tuning.evidence, tuning.demands
     if found is not None and found.count == 0:
         return 0.0
-    if found is None or criterion != "language_guided":
+    if found is None or criterion != GUIDED:
         return None
     languages = demands.languages
     gains, losses_L = corrected_gains(

@@ -31,7 +31,7 @@ from jaxprotect.runs.results import (
 )
 from jaxprotect.runs.sweep import Variant, measure, measure_original
 from jaxprotect.selection import masks
-from jaxprotect.selection.criteria import CRITERIA, select
+from jaxprotect.selection.criteria import CRITERIA, GUIDED, select
 from jaxprotect.selection.minimal import point_name, search_minimal
 from jaxprotect.selection.search import Search
 from jaxprotect.selection.targets import Target, Verdict, check_target, demands_of
@@ -152,7 +152,7 @@ def find_minimal_set(
             run, evaluation = measured(run, variant)
             return evaluation
 
-        guided = search.criterion == "language_guided"
+        guided = search.criterion == GUIDED
         result = search_minimal(
             visit,
             judge,
@@ -175,7 +175,7 @@ def find_minimal_set(
 def _manifest(question: Question) -> dict[str, Any]:
     model, texts, search = question.model, question.texts, question.search
     # The other criteria choose the same sets whatever the target, and may share a folder.
-    guided = {"target": asdict(question.target)} if search.criterion == "language_guided" else {}
+    guided = {"target": asdict(question.target)} if search.criterion == GUIDED else {}
     reference = question.reference
     return {
         "config": {

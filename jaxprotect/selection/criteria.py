@@ -23,13 +23,16 @@ from jaxprotect.selection.statistics import Statistics
 from jaxprotect.selection.targets import Demands
 from jaxprotect.trees import map_leaves
 
+GUIDED = "language_guided"
+"""The criterion that is a choice, not a ranking: see `guided`."""
+
 BY_LANGUAGE = (
     "expected_gain",
     "disparity_weighted",
     "worst_language",
     "first_reference",
     "contrastive",
-    "language_guided",
+    GUIDED,
 )
 """Criteria that tell languages apart, and `expected_gain`, the pooled form of the last."""
 
@@ -114,7 +117,7 @@ def select(
     Raises:
         InputError: an unknown criterion, or `count` out of range.
     """
-    if criterion != "language_guided":
+    if criterion != GUIDED:
         return ranked(criterion, evidence, seed=seed)(count), None
 
     def measure(mask: Mask) -> Mapping[str, float]:
