@@ -1,16 +1,26 @@
 """Fake quantization of a whole parameter tree under a mask: (params, mask, spec) -> params."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, UInt8
 
 from jaxprotect.errors import InputError
-from jaxprotect.models.axes import contracted_axes, is_eligible, layer_axis
+from jaxprotect.models.axes import is_eligible, layer_axis
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params, parameter_shapes
+from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
+from jaxprotect.quantization.grid import (
+    KEPT,
+    Bits,
+    Grid,
+    Grids,
+    block_bits,
+    check_bits,
+    code_limits,
+    exact_divide,
+    leaf_grid,
+)
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.trees import leaf_paths, map_leaves
 
@@ -18,104 +28,94 @@ Mask = dict
 """A tree like the params; leaves are bool and broadcastable to theirs; True = protected."""
 
 
-def code_limits(spec: QuantSpec) -> tuple[int, int]:
-    """Smallest and largest integer code: [-2^(b-1), 2^(b-1) - 1], or [0, 2^b - 1] asymmetric."""
-    if spec.symmetric:
-        return -(2 ** (spec.bits - 1)), 2 ** (spec.bits - 1) - 1
-    return 0, 2**spec.bits - 1
-
-
-def exact_divide(a: Float[Array, "..."], b: Float[Array, "..."] | int) -> Float[Array, "..."]:
-    """a / b, correctly rounded, for any b that broadcasts.
-
-    XLA turns division by a constant or a broadcast value into multiplication by its reciprocal,
-    which is often off by one unit in the last place: enough to move a weight to another level.
-    min(|a|, 0) is 0, but XLA does not know that, and so divides.
-    """
-    return a / (b + jnp.minimum(jnp.abs(a), 0.0))
-
-
-def scale_blocks(
-    weights: Shaped[Array, "..."], path: str, spec: QuantSpec
-) -> tuple[Shaped[Array, "..."], tuple[int, ...]]:
-    """View a leaf so that the weights of one scale span whole axes.
-
-    Groups split the contracted axes in two, (group, inputs of the group), padded with zeros to a
-    whole number of groups. A tensor is one layer's slice of a stacked leaf. Leaves without inputs
-    (norms, biases) always have one scale per tensor.
-
-    Args:
-        weights: the leaf, or its mask.
-        path: its path, which names its axes.
-        spec: the quantizer.
-
-    Returns:
-        The view, and the axes that share one scale.
-    """
-    contracted = contracted_axes(path)
-    if spec.granularity == "tensor" or not contracted:
-        return weights, tuple(a for a in range(weights.ndim) if a != layer_axis(path))
-    if spec.granularity == "channel":
-        return weights, contracted
-    first, count = contracted[0], len(contracted)
-    before, after = weights.shape[:first], weights.shape[first + count :]
-    inputs = math.prod(weights.shape[first : first + count])
-    groups = -(-inputs // spec.group_size)
-    flat = weights.reshape(*before, inputs, *after)
-    padding = [(0, 0)] * flat.ndim
-    padding[first] = (0, groups * spec.group_size - inputs)
-    view = jnp.pad(flat, padding).reshape(*before, groups, spec.group_size, *after)
-    return view, (first + 1,)
-
-
-def from_scale_blocks(
-    view: Float[Array, "..."], shape: tuple[int, ...], path: str, spec: QuantSpec
-) -> Float[Array, "..."]:
-    """Undo `scale_blocks`: drop the padding and restore the leaf's shape."""
-    contracted = contracted_axes(path)
-    if view.shape == shape or not contracted:
-        return view
-    first, count = contracted[0], len(contracted)
-    inputs = math.prod(shape[first : first + count])
-    flat = view.reshape(*shape[:first], -1, *shape[first + count :])
-    return jax.lax.slice_in_dim(flat, 0, inputs, axis=first).reshape(shape)
-
-
-def scale_and_zero(
-    view: Float[Array, "..."],
-    counted: Bool[Array, "..."],
-    axes: tuple[int, ...],
+def encode_leaf(
+    weights: Float[Array, "..."],
+    grid: Grid,
+    path: str,
     spec: QuantSpec,
-) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """Scale and zero point of each block, from the counted weights.
+    bits: Bits | None = None,
+) -> UInt8[Array, "..."]:
+    """Integer codes of a leaf on a grid, counted from the lowest level.
 
-    Symmetric: scale = max|w| / qmax, zero = 0. Asymmetric: scale = (max - min) / (2^b - 1) over
-    the range widened to include 0, zero = round(-min / scale). A block without counted weights,
-    or of zeros only, has scale 1.
+    code = clip(round(w / scale) + zero, low, high) - low, rounding half to even.
 
     Args:
-        view: blocked weights.
-        counted: True where a weight takes part in the range.
-        axes: axes of a block.
+        weights: the leaf.
+        grid: its grid.
+        path: its path.
         spec: the quantizer.
+        bits: see `Bits`.
 
     Returns:
-        (scale, zero), with the block axes kept at size 1.
+        Codes from 0 to 2^b - 1, shaped like the leaf.
     """
-    counted_view = jnp.where(counted, view, 0.0)
-    low_code, high_code = code_limits(spec)
-    if spec.symmetric:
-        reach = jnp.max(jnp.abs(counted_view), axis=axes, keepdims=True)
-        scale = jnp.where(reach > 0, exact_divide(reach, high_code), 1.0)
-        return scale, jnp.zeros_like(scale)
-    low = jnp.min(counted_view, axis=axes, keepdims=True)
-    high = jnp.max(counted_view, axis=axes, keepdims=True)
-    scale = jnp.where(high > low, exact_divide(high - low, high_code - low_code), 1.0)
-    return scale, jnp.round(exact_divide(-low, scale))
+    view, _ = scale_blocks(weights.astype(jnp.float32), path, spec)
+    low, high = code_limits(spec, block_bits(bits, path, spec))
+    codes = jnp.clip(jnp.round(exact_divide(view, grid.scale)) + grid.zero, low, high)
+    return from_scale_blocks((codes - low).astype(jnp.uint8), weights.shape, path, spec)
+
+
+def decode_leaf(
+    codes: UInt8[Array, "..."],
+    grid: Grid,
+    path: str,
+    spec: QuantSpec,
+    bits: Bits | None = None,
+) -> Float[Array, "..."]:
+    """The weights that codes stand for: (code + low - zero) * scale, in float32.
+
+    Args:
+        codes: of `encode_leaf`.
+        grid: the grid they are on.
+        path: leaf path.
+        spec: the quantizer.
+        bits: see `Bits`.
+
+    Returns:
+        Weights, shaped like the codes.
+    """
+    view, _ = scale_blocks(codes, path, spec)
+    low, _ = code_limits(spec, block_bits(bits, path, spec))
+    levels = (view.astype(jnp.float32) + low - grid.zero) * grid.scale
+    return from_scale_blocks(levels, codes.shape, path, spec)
+
+
+def protected_scale(
+    weights: Float[Array, "..."], protected: Bool[Array, "..."], path: str
+) -> Float[Array, "..."]:
+    """Scale of the protected weights of each checkpoint tensor in INT8: max|w| / 127, or 1.
+
+    Args:
+        weights: the leaf.
+        protected: True = protected; broadcastable to `weights`.
+        path: its path.
+
+    Returns:
+        One scale per tensor, the other axes of size 1.
+    """
+    axes = tuple(a for a in range(weights.ndim) if a != layer_axis(path))
+    reach = jnp.max(jnp.where(protected, jnp.abs(weights), 0.0), axis=axes, keepdims=True)
+    return jnp.where(reach > 0, exact_divide(reach, 127), 1.0)
+
+
+def stored_values(
+    weights: Float[Array, "..."], protected: Bool[Array, "..."], path: str, spec: QuantSpec
+) -> Float[Array, "..."]:
+    """Protected weights as `spec.protected_dtype` keeps them, in the leaf's dtype."""
+    if spec.protected_dtype != "int8":
+        return weights.astype(spec.protected_dtype).astype(weights.dtype)
+    scale = protected_scale(weights, protected, path)
+    return jnp.round(exact_divide(weights, scale)) * scale
 
 
 def quantize_leaf(
-    weights: Float[Array, "..."], protected: Bool[Array, "..."], path: str, spec: QuantSpec
+    weights: Float[Array, "..."],
+    protected: Bool[Array, "..."],
+    path: str,
+    spec: QuantSpec,
+    *,
+    bits: Bits | None = None,
+    grid: Grid | None = None,
 ) -> Float[Array, "..."]:
     """Round one eligible leaf to its grid where it is not protected.
 
@@ -126,22 +126,27 @@ def quantize_leaf(
         protected: True = keep; broadcastable to `weights`.
         path: leaf path.
         spec: the quantizer.
+        bits: see `Bits`; channels of 16 bits are kept in `spec.other_dtype`.
+        grid: the grid; by `spec.ranges` if not given.
 
     Returns:
         The leaf as the quantized model computes with it, same shape and dtype.
     """
-    kept = weights.astype(spec.protected_dtype).astype(weights.dtype)
+    kept_channels = jnp.zeros((), bool)
+    if bits is not None and path in bits:
+        kept_channels = jnp.asarray(bits[path]) == KEPT
     mask = jnp.broadcast_to(protected, weights.shape)
-    view, axes = scale_blocks(weights.astype(jnp.float32), path, spec)
-    if spec.scale_from == "unprotected":
-        counted = ~scale_blocks(mask, path, spec)[0]
-    else:
-        counted = jnp.ones((), bool)
-    scale, zero = scale_and_zero(view, counted, axes, spec)
-    low_code, high_code = code_limits(spec)
-    codes = jnp.clip(jnp.round(exact_divide(view, scale)) + zero, low_code, high_code)
-    rounded = from_scale_blocks((codes - zero) * scale, weights.shape, path, spec)
-    return jnp.where(mask, kept, rounded.astype(weights.dtype))
+    if grid is None:
+        grid = leaf_grid(weights, mask, path, spec, bits)
+    codes = encode_leaf(weights, grid, path, spec, bits)
+    rounded = decode_leaf(codes, grid, path, spec, bits).astype(weights.dtype)
+    sparse = mask & ~kept_channels
+    quantized = jnp.where(sparse, stored_values(weights, sparse, path, spec), rounded)
+    return jnp.where(kept_channels, _cast(weights, spec), quantized)
+
+
+def _cast(weights: Array, spec: QuantSpec) -> Array:
+    return weights.astype(spec.other_dtype).astype(weights.dtype)
 
 
 def check_tree(name: str, tree: dict, config: ModelConfig) -> None:
@@ -169,32 +174,51 @@ def check_tree(name: str, tree: dict, config: ModelConfig) -> None:
             raise InputError(f"`{name}` at {path} has shape {arrived}; the model has {shape.shape}")
 
 
-def quantize(params: Params, mask: Mask, spec: QuantSpec, config: ModelConfig) -> Params:
+def quantize(
+    params: Params,
+    mask: Mask,
+    spec: QuantSpec,
+    config: ModelConfig,
+    *,
+    bits: Bits | None = None,
+    grids: Grids | None = None,
+) -> Params:
     """Quantize every eligible weight that the mask does not protect.
 
     Everything protected (in float32) is the identity; nothing protected is plain quantization.
     Pure and jit-able with `spec` and `config` static. The tied head is the token embedding's leaf,
-    so it is quantized once.
+    so it is quantized once. Leaves that are not eligible take the values that `spec.other_dtype`
+    stores.
 
     Args:
         params: parameter tree.
         mask: tree of the same structure; bool leaves broadcastable to the params; True = protect.
         spec: the quantizer.
         config: the architecture that `params` and `mask` must fit.
+        bits: mixed precision: bits of output channels that do not have `spec.bits`.
+        grids: grids of leaves that are not to have the one that `spec.ranges` gives.
 
     Returns:
         A tree of the same shapes and dtypes, holding the values the quantized model uses.
 
     Raises:
-        InputError: `params` or `mask` does not fit `config`.
+        InputError: `params`, `mask`, `bits` or `grids` does not fit `config`, or ranges that need
+            data without `grids`.
     """
     check_tree("params", params, config)
     check_tree("mask", mask, config)
+    shapes = {path: shape.shape for path, shape in leaf_paths(parameter_shapes(config)).items()}
+    eligible = {path: s for path, s in shapes.items() if is_eligible(path, spec.eligible)}
+    check_bits(bits or {}, eligible, spec)
+    for path in grids or {}:
+        if path not in eligible:
+            raise InputError(f"`grids` has {path!r}; the eligible leaves are {sorted(eligible)}")
 
     def leaf(path: str, weights: Array, protected: Array | np.ndarray) -> Array:
-        if not is_eligible(path, spec.eligible):
-            return weights
-        return quantize_leaf(weights, jnp.asarray(protected), path, spec)
+        if path not in eligible:
+            return _cast(weights, spec)
+        grid = None if grids is None else grids.get(path)
+        return quantize_leaf(weights, jnp.asarray(protected), path, spec, bits=bits, grid=grid)
 
     return map_leaves(leaf, params, mask)
 

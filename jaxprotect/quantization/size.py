@@ -6,14 +6,20 @@ row per output channel and one column per input. A norm or a bias is a single ro
 - codes: `bits` for each weight, protected ones too, packed and rounded up to whole bytes;
 - scales: 4 bytes (float32) for each block of `scale_blocks`, and 1 for its zero point when
   asymmetric;
-- values: the protected weights, 2 or 4 bytes each by `protected_dtype`;
+- values: the protected weights, 1, 2 or 4 bytes each by `protected_dtype`; in int8 4 more for
+  their scale;
 - index: where they belong, in the cheapest format of `indices.index_bytes`.
 
+Under mixed precision the rows of one width are packed together, each width rounded up to whole
+bytes; rows of 16 bits have neither codes nor scales but values in `other_dtype`; and a tensor whose
+rows differ has a table of 3 bits per row that says which width each has.
+
 A tensor that is protected as a whole has values only. Leaves that are not eligible are stored in
-`protected_dtype`. Array contents are counted; a file adds its header of names and shapes, from
-which every number of rows, blocks and values is known.
+`other_dtype`. Array contents are counted; a file adds its header of names and shapes, from which
+every number of rows, blocks and values is known.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,46 +38,18 @@ from jaxprotect.models.axes import (
     is_eligible,
     layer_axis,
 )
-from jaxprotect.quantization.indices import Counts, IndexFormat, count_flags, index_bytes, width
+from jaxprotect.quantization.grid import KEPT, Bits, check_bits
+from jaxprotect.quantization.indices import Counts, count_flags
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.spec import QuantSpec
+from jaxprotect.quantization.tensor_size import (
+    DTYPE_BYTES,
+    TensorSize,
+    dense_bytes,
+    row_widths,
+    tensor_size,
+)
 from jaxprotect.trees import leaf_paths
-
-SCALE_BYTES = 4
-ZERO_POINT_BYTES = 1
-_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorSize:
-    """One eligible checkpoint tensor: counts of weights, and bytes of each of its parts.
-
-    Args:
-        path: leaf path.
-        layer: its index in a stacked leaf, None outside the blocks.
-        weights: number of weights.
-        protected: how many of them are protected.
-        codes: bytes of the packed codes.
-        scales: bytes of scales and zero points.
-        values: bytes of the protected values.
-        index: bytes that say where the values belong.
-        index_format: how they say it.
-    """
-
-    path: str
-    layer: int | None
-    weights: int
-    protected: int
-    codes: int
-    scales: int
-    values: int
-    index: int
-    index_format: IndexFormat
-
-    @property
-    def total(self) -> int:
-        """Bytes of the tensor."""
-        return self.codes + self.scales + self.values + self.index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,12 +124,14 @@ def original_size(shapes: Any, dtype: str) -> int:
     Raises:
         InputError: another dtype.
     """
-    if dtype not in _DTYPE_BYTES:
-        raise InputError(f"`dtype` is {dtype!r}; allowed are {tuple(_DTYPE_BYTES)}")
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) * _DTYPE_BYTES[dtype]
+    if dtype not in ("float32", "float16", "bfloat16"):
+        raise InputError(f"`dtype` is {dtype!r}; allowed are float32, float16, bfloat16")
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) * DTYPE_BYTES[dtype]
 
 
-def protected_size(params_or_shapes: Any, mask: Mask, spec: QuantSpec) -> ModelSize:
+def protected_size(
+    params_or_shapes: Any, mask: Mask, spec: QuantSpec, bits: Bits | None = None
+) -> ModelSize:
     """The size of a model whose masked weights are protected and whose others are quantized.
 
     total = sum over eligible tensors (codes + scales + values + index) + other. Only shapes and
@@ -162,92 +142,33 @@ def protected_size(params_or_shapes: Any, mask: Mask, spec: QuantSpec) -> ModelS
         params_or_shapes: parameter tree, or its shapes.
         mask: tree of the same structure; bool leaves broadcastable to the params; True = protect.
         spec: the quantizer.
+        bits: mixed precision: bits of output channels that do not have `spec.bits`.
 
     Returns:
         The bytes of each tensor and of the model.
 
     Raises:
-        InputError: a leaf that no model has, or a mask that does not fit or is not bool.
+        InputError: a leaf that no model has, a mask that does not fit or is not bool, or bits that
+            do not fit.
     """
     shapes = {path: tuple(leaf.shape) for path, leaf in leaf_paths(params_or_shapes).items()}
     flags = _checked_flags(mask, shapes)
+    check_bits(bits or {}, {p: s for p, s in shapes.items() if is_eligible(p, spec.eligible)}, spec)
     tensors, other, unprotected = [], 0, 0
     for path, shape in shapes.items():
         if not is_eligible(path, spec.eligible):
-            other += math.prod(shape) * _DTYPE_BYTES[spec.protected_dtype]
+            other += math.prod(shape) * DTYPE_BYTES[spec.other_dtype]
             continue
-        for layer, counts in _tensor_counts(flags[path], path, shape):
-            tensors.append(_tensor_size(path, layer, counts, spec))
-            unprotected += sum(_dense_bytes(counts, path, spec))
+        of_leaf, widths = flags[path], itertools.repeat(None)
+        if bits is not None and path in bits:
+            channels = np.asarray(bits[path])
+            of_leaf, widths = of_leaf & (channels != KEPT), row_widths(channels, path, shape)
+        for (layer, counts), of_rows in zip(
+            _tensor_counts(of_leaf, path, shape), widths, strict=False
+        ):
+            tensors.append(tensor_size(path, layer, counts, spec, of_rows))
+            unprotected += sum(dense_bytes(counts, path, spec, None))
     return ModelSize(tensors=tuple(tensors), other=other, unprotected_total=unprotected + other)
-
-
-def marginal_bits(spec: QuantSpec, fraction: float, *, inputs: int = 768) -> float:
-    """Bits that one more protected weight costs where a fraction p is protected already.
-
-    Its value, since its code stays, and its entry in the format that is the cheapest at p. In
-    bits per weight of the tensor, a coordinate list costs 32 p, sparse rows cost
-    c / inputs + p * (bits of a column) with c the bits of a count, and a bitmap costs 1: the entry
-    costs 32 bits below about one protected weight per row, 8 or 16 up to p of about 1/8 or 1/16,
-    and nothing above. So the price falls as p grows, and a choice made at one price should be
-    priced again at the fraction that it reached.
-
-    It assumes protected weights scattered over all rows of a tensor of at most 2^32 weights; whole
-    rows and columns are cheaper. It leaves out rounding to bytes, the fixed cost of the first
-    weight in a format (counts, the bitmap), and the codes that a tensor saves when its last
-    weight is protected.
-
-    Args:
-        spec: the quantizer; only `protected_dtype` matters.
-        fraction: p, protected weights / weights of the tensor, 0 to 1.
-        inputs: row length of the tensor.
-
-    Returns:
-        Bits.
-
-    Raises:
-        InputError: `fraction` is not in 0 to 1, or `inputs` is below 1.
-
-    >>> half = QuantSpec(protected_dtype="float16")
-    >>> [marginal_bits(half, p) for p in (0.0, 0.0035, 0.1)]
-    [48.0, 32.0, 16.0]
-    """
-    if not 0 <= fraction <= 1:
-        raise InputError(f"`fraction` is {fraction}; allowed are 0 to 1")
-    if inputs < 1:
-        raise InputError(f"`inputs` is {inputs}; it must be at least 1")
-    count, column = 8 * width(inputs, 2), 8 * width(inputs - 1, 1)
-    fixed_and_each = ((0.0, 32.0), (count / inputs, float(column)), (1.0, 0.0))
-    _, each = min(fixed_and_each, key=lambda pair: pair[0] + fraction * pair[1])
-    return 8 * _DTYPE_BYTES[spec.protected_dtype] + each
-
-
-def _dense_bytes(counts: Counts, path: str, spec: QuantSpec) -> tuple[int, int]:
-    """Bytes of a tensor's codes and of its scales."""
-    if spec.granularity == "tensor" or not contracted_axes(path):
-        blocks = 1
-    elif spec.granularity == "channel":
-        blocks = counts.outputs
-    else:
-        blocks = counts.outputs * -(-counts.inputs // spec.group_size)
-    codes = -(-counts.weights * spec.bits // 8)
-    return codes, blocks * (SCALE_BYTES + (0 if spec.symmetric else ZERO_POINT_BYTES))
-
-
-def _tensor_size(path: str, layer: int | None, counts: Counts, spec: QuantSpec) -> TensorSize:
-    index_format, index = index_bytes(counts)
-    codes, scales = (0, 0) if index_format == "whole" else _dense_bytes(counts, path, spec)
-    return TensorSize(
-        path=path,
-        layer=layer,
-        weights=counts.weights,
-        protected=counts.protected,
-        codes=codes,
-        scales=scales,
-        values=counts.protected * _DTYPE_BYTES[spec.protected_dtype],
-        index=index,
-        index_format=index_format,
-    )
 
 
 def _tensor_counts(

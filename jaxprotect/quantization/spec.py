@@ -1,12 +1,16 @@
 """What a quantizer does, as data."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import ELIGIBLE, Eligible
 
 Granularity = Literal["channel", "tensor", "group"]
+ProtectedDtype = Literal["float32", "float16", "bfloat16", "int8"]
+Ranges = Literal["absmax", "activation_mse", "learned"]
+DATA_FREE_RANGES: tuple[Ranges, ...] = ("absmax",)
+"""Ranges that follow from the weights alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,10 @@ class QuantSpec:
         eligible: which parameters are quantized at all: matrices (kernels and embeddings);
             weights (norm gains too: all that checkpoints name `weight`, the seed protocol); or
             everything (biases too).
-        protected_dtype: how protected weights are stored.
+        protected_dtype: how protected weights are stored; int8 has one scale per tensor, and
+            leaves that are not eligible are float16 then.
+        ranges: what the grid of a block reaches to: its largest weight; or with data, as `grids`:
+            least squared error weighted by activations, learned.
     """
 
     bits: int = 4
@@ -33,7 +40,8 @@ class QuantSpec:
     symmetric: bool = True
     scale_from: Literal["unprotected", "all"] = "unprotected"
     eligible: Eligible = "matrices"
-    protected_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    protected_dtype: ProtectedDtype = "float32"
+    ranges: Ranges = "absmax"
 
     def __post_init__(self) -> None:
         """Refuse values that no quantizer has."""
@@ -45,7 +53,8 @@ class QuantSpec:
             "granularity": ("channel", "tensor", "group"),
             "scale_from": ("unprotected", "all"),
             "eligible": ELIGIBLE,
-            "protected_dtype": ("float32", "float16", "bfloat16"),
+            "protected_dtype": get_args(ProtectedDtype),
+            "ranges": get_args(Ranges),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -56,7 +65,14 @@ class QuantSpec:
         """Short name for tables, such as `INT4 per channel`."""
         groups = f"groups of {self.group_size}" if self.granularity == "group" else self.granularity
         joined = f"in {groups}" if self.granularity == "group" else f"per {groups}"
-        return f"INT{self.bits} {joined}" + ("" if self.symmetric else ", asymmetric")
+        extra = "" if self.symmetric else ", asymmetric"
+        extra += "" if self.ranges == "absmax" else f", {self.ranges.replace('_', ' ')} ranges"
+        return f"INT{self.bits} {joined}{extra}"
+
+    @property
+    def other_dtype(self) -> Literal["float32", "float16", "bfloat16"]:
+        """How leaves that are not eligible, and output channels of 16 bits, are stored."""
+        return "float16" if self.protected_dtype == "int8" else self.protected_dtype
 
 
 SEED_SPEC = QuantSpec(bits=4, granularity="tensor", scale_from="all", eligible="weights")

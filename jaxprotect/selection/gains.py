@@ -27,14 +27,9 @@ from scipy.optimize import isotonic_regression
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import is_eligible
 from jaxprotect.models.transformer import Params
-from jaxprotect.quantization.quantize import (
-    Mask,
-    code_limits,
-    exact_divide,
-    from_scale_blocks,
-    scale_and_zero,
-    scale_blocks,
-)
+from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
+from jaxprotect.quantization.grid import code_limits, exact_divide, leaf_grid
+from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.trees import leaf_paths
 
@@ -81,16 +76,12 @@ def rounding(params: Params, mask: Mask, spec: QuantSpec) -> Rounding:
 
 @functools.partial(jax.jit, static_argnames=("path", "spec"))
 def _squared_error(weights: Array, protected: Array, path: str, spec: QuantSpec) -> Array:
-    view, axes = scale_blocks(weights.astype(jnp.float32), path, spec)
-    counted = jnp.ones((), bool)
-    if spec.scale_from == "unprotected":
-        mask = jnp.broadcast_to(protected, weights.shape)
-        counted = ~scale_blocks(mask, path, spec)[0]
-    scale, zero = scale_and_zero(view, counted, axes, spec)
-    codes = jnp.round(exact_divide(view, scale)) + zero
-    if spec.scale_from == "all":
+    view, _ = scale_blocks(weights.astype(jnp.float32), path, spec)
+    grid = leaf_grid(weights, protected, path, spec)
+    codes = jnp.round(exact_divide(view, grid.scale)) + grid.zero
+    if spec.scale_from == "all" or spec.ranges != "absmax":
         codes = jnp.clip(codes, *code_limits(spec))
-    error = (codes - zero) * scale - view
+    error = (codes - grid.zero) * grid.scale - view
     return from_scale_blocks(jnp.square(error), weights.shape, path, spec)
 
 
@@ -108,10 +99,11 @@ def scale_relief(
         spec: the quantizer.
 
     Returns:
-        Falls in squared units of the weights, shaped like the leaf.
+        Falls in squared units of the weights, shaped like the leaf; 0 where the scale does not
+        come from the largest unprotected weight.
     """
     shape = weights.shape
-    if spec.scale_from == "all":
+    if spec.scale_from == "all" or spec.ranges != "absmax":
         return np.zeros(shape, np.float32)
     view, axes = scale_blocks(jnp.asarray(weights, jnp.float32), path, spec)
     kept = tuple(a for a in range(view.ndim) if a not in axes)

@@ -14,7 +14,8 @@ from jaxprotect.errors import InputError
 from jaxprotect.evaluation.damage import Row
 from jaxprotect.models.axes import COMPONENTS, Eligible, component, is_eligible, layer_axis
 from jaxprotect.models.transformer import Params
-from jaxprotect.quantization.quantize import Mask, scale_blocks
+from jaxprotect.quantization.blocks import scale_blocks
+from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection.language_groups import (
     FAMILIES,

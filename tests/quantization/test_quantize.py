@@ -6,7 +6,8 @@ import qwix
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import is_eligible
-from jaxprotect.quantization.quantize import exact_divide, quantize, quantize_leaf
+from jaxprotect.quantization.grid import exact_divide
+from jaxprotect.quantization.quantize import quantize, quantize_leaf
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.selection import masks
 from jaxprotect.trees import leaf_paths, map_leaves
@@ -157,15 +158,32 @@ def test_zero_and_fully_protected_blocks_stay_finite():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_protected_weights_are_stored_as_asked(dtype):
+def test_protected_weights_and_other_leaves_are_stored_as_asked(dtype):
     params = random_params()
     spec = QuantSpec(protected_dtype=dtype)
     got = quantize(params, masks.everything(params), spec, CONFIG)
-    kernel = params["blocks"]["mlp"]["up"]["kernel"]
-    np.testing.assert_array_equal(
-        got["blocks"]["mlp"]["up"]["kernel"], kernel.astype(dtype).astype(jnp.float32)
-    )
-    assert trees_equal(got["norm"], params["norm"])  # never eligible, never touched
+    assert trees_equal(got, jax.tree.map(lambda w: w.astype(dtype).astype(jnp.float32), params))
+
+
+def test_norms_and_biases_are_not_touched_in_full_precision():
+    params = random_params()
+    got = quantize(params, masks.none(params), QuantSpec(bits=2), CONFIG)
+    assert trees_equal(got["norm"], params["norm"])
+
+
+def test_protected_weights_in_int8_have_one_scale_per_tensor():
+    params = random_params()
+    kernel = np.asarray(params["blocks"]["mlp"]["up"]["kernel"])
+    mask = masks.by_magnitude(params, fraction=0.1)
+    flags = np.asarray(mask["blocks"]["mlp"]["up"]["kernel"])
+    spec = QuantSpec(bits=3, protected_dtype="int8")
+    got = np.asarray(quantize(params, mask, spec, CONFIG)["blocks"]["mlp"]["up"]["kernel"])
+    for layer in range(CONFIG.layers):
+        kept = kernel[layer][flags[layer]]
+        scale = np.abs(kept).max() / np.float32(127)
+        np.testing.assert_array_equal(got[layer][flags[layer]], np.round(kept / scale) * scale)
+    plain = quantize(params, mask, QuantSpec(bits=3), CONFIG)["blocks"]["mlp"]["up"]["kernel"]
+    np.testing.assert_array_equal(got[~flags], np.asarray(plain)[~flags])
 
 
 def test_eligibility_policies():
@@ -238,7 +256,9 @@ def test_bad_spec(options, words):
         QuantSpec(**options)
 
 
-@pytest.mark.parametrize("field", ["granularity", "scale_from", "eligible", "protected_dtype"])
+@pytest.mark.parametrize(
+    "field", ["granularity", "scale_from", "eligible", "protected_dtype", "ranges"]
+)
 def test_bad_choice(field):
     # Past the type checker of the tests, as a script without one would come.
     spec = QuantSpec()

@@ -11,10 +11,11 @@ from jaxprotect.errors import InputError
 from jaxprotect.models.axes import is_eligible
 from jaxprotect.models.census import census_of
 from jaxprotect.models.transformer import parameter_shapes
+from jaxprotect.quantization.blocks import scale_blocks
 from jaxprotect.quantization.indices import Counts, count_flags, index_bytes
-from jaxprotect.quantization.quantize import scale_blocks
-from jaxprotect.quantization.size import marginal_bits, original_size, protected_size
+from jaxprotect.quantization.size import original_size, protected_size
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
+from jaxprotect.quantization.tensor_size import marginal_bits
 from jaxprotect.selection import masks
 from jaxprotect.trees import leaf_paths
 from tests.tiny import CONFIG, SEPARATE, random_params
