@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 
 from jaxprotect.cli import main
-from jaxprotect.models.checkpoint import save_model_folder
-from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.hub import REFERENCE_FOLDER, load_model
+from jaxprotect.models.hub import load_model
 from jaxprotect.runs.mask_files import load_mask
 from jaxprotect.selection import masks
-from tests.tiny import random_params
+from tests.tiny import save_tiny_model
 
 LANGUAGES = ("deu_Latn", "eng_Latn", "heb_Hebr")
 
@@ -20,13 +18,7 @@ LANGUAGES = ("deu_Latn", "eng_Latn", "heb_Hebr")
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """A random one-layer model with the reference tokenizer."""
-    config = ModelConfig(
-        family="gpt2", layers=1, width=8, heads=2, mlp_width=32, vocab_size=6144, context=128
-    )
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    tokenizer = REFERENCE_FOLDER / "tokenizer.json"
-    save_model_folder(path, random_params(config), config, tokenizer_file=tokenizer)
-    return str(path)
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")

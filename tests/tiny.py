@@ -1,10 +1,14 @@
 """Tiny models that tests share."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprotect.models.checkpoint import save_model_folder
 from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.hub import REFERENCE_FOLDER
 from jaxprotect.models.transformer import Params, parameter_shapes
 from jaxprotect.trees import map_leaves
 
@@ -35,6 +39,22 @@ def random_params(config: ModelConfig = CONFIG, seed: int = 0) -> Params:
         return jnp.asarray(generator.normal(centre, 0.3, shape.shape), jnp.float32)
 
     return map_leaves(leaf, parameter_shapes(config))
+
+
+def save_tiny_model(folder: Path, *, layers: int = 1, width: int = 8, context: int = 128) -> str:
+    """A random checkpoint with the reference tokenizer, which the shipped texts can be run on."""
+    config = ModelConfig(
+        family="gpt2",
+        layers=layers,
+        width=width,
+        heads=2,
+        mlp_width=4 * width,
+        vocab_size=6144,
+        context=context,
+    )
+    tokenizer = REFERENCE_FOLDER / "tokenizer.json"
+    save_model_folder(folder, random_params(config), config, tokenizer_file=tokenizer)
+    return str(folder)
 
 
 def trees_equal(a: dict, b: dict) -> bool:

@@ -10,14 +10,12 @@ import pytest
 
 from experiments import exp_010, exp_011, exp_012, exp_013, exp_014, quickstart
 from experiments.common import Setup, main
-from jaxprotect.models.checkpoint import save_model_folder
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.hub import REFERENCE_FOLDER
 from jaxprotect.quantization.quantize import quantize
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.runs import sweep as sweep_module
 from jaxprotect.runs.results import ORIGINAL
-from tests.tiny import random_params
+from tests.tiny import save_tiny_model
 
 EXPERIMENTS = {m.__name__[-7:]: m for m in (exp_010, exp_011, exp_012, exp_013, exp_014)}
 LANGUAGES = ("deu_Latn", "eng_Latn", "heb_Hebr")
@@ -26,13 +24,8 @@ LANGUAGES = ("deu_Latn", "eng_Latn", "heb_Hebr")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A random two-layer model with the reference tokenizer."""
-    config = ModelConfig(
-        family="gpt2", layers=2, width=16, heads=2, mlp_width=64, vocab_size=6144, context=64
-    )
     path = tmp_path_factory.mktemp("models") / "tiny"
-    tokenizer = REFERENCE_FOLDER / "tokenizer.json"
-    save_model_folder(path, random_params(config), config, tokenizer_file=tokenizer)
-    return path
+    return save_tiny_model(path, layers=2, width=16, context=64)
 
 
 @pytest.fixture

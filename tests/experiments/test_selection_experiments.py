@@ -10,9 +10,7 @@ from experiments import exp_015, exp_016
 from experiments.common import Setup
 from experiments.splits import load_splits
 from jaxprotect.errors import InputError
-from jaxprotect.models.checkpoint import save_model_folder
-from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.hub import REFERENCE_FOLDER, load_model
+from jaxprotect.models.hub import load_model
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs import minimal_run
 from jaxprotect.runs.mask_files import load_mask
@@ -21,7 +19,7 @@ from jaxprotect.selection import masks
 from jaxprotect.selection.criteria import CRITERIA
 from jaxprotect.selection.search import Search
 from jaxprotect.selection.targets import Target
-from tests.tiny import random_params
+from tests.tiny import save_tiny_model
 
 LANGUAGES = ("deu_Latn", "eng_Latn", "heb_Hebr")
 SPEC = QuantSpec(bits=3)
@@ -30,13 +28,7 @@ SPEC = QuantSpec(bits=3)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A random one-layer model with the reference tokenizer."""
-    config = ModelConfig(
-        family="gpt2", layers=1, width=8, heads=2, mlp_width=32, vocab_size=6144, context=128
-    )
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    tokenizer = REFERENCE_FOLDER / "tokenizer.json"
-    save_model_folder(path, random_params(config), config, tokenizer_file=tokenizer)
-    return path
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture
