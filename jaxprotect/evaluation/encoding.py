@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.texts import Texts
+from jaxprotect.evaluation.windows import prefixed_windows, rolling_windows
 
 Start = Literal["prefix", "shift"]
 """A sentence's first token is predicted from a start token, or is not scored."""
@@ -44,6 +45,8 @@ class Encoded:
         tokens: language -> scored tokens of each sentence.
         bytes: language -> UTF-8 bytes of each sentence.
         characters: language -> Unicode code points of each sentence.
+        prefix_tokens: longest cached prefix that every row has room for in the place of its
+            column 0.
     """
 
     batches: tuple[Batch, ...]
@@ -52,6 +55,7 @@ class Encoded:
     tokens: dict[str, Int[np.ndarray, "S"]]
     bytes: dict[str, Int[np.ndarray, "S"]]
     characters: dict[str, Int[np.ndarray, "S"]]
+    prefix_tokens: int = 0
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -93,49 +97,6 @@ class Encoded:
         return dict(zip(self.languages, sums, strict=True))
 
 
-def rolling_windows(
-    tokens: Sequence[int], prefix: int, max_length: int, context: int = 1
-) -> list[tuple[list[int], list[int]]]:
-    """Cut a long text so that every token is predicted exactly once, in order.
-
-    The first window predicts `max_length` tokens from the prefix token. Each later one predicts
-    the next `max_length - context + 1` tokens after `context` tokens of the text; the last
-    reaches further back, so that it is as long as the others. The model's input is
-    `(context + targets)[:-1]`, never longer than `max_length`.
-
-    Args:
-        tokens: the text.
-        prefix: token that stands before the text.
-        max_length: longest input of the model, in tokens.
-        context: tokens of the text before the targets of a later window, 1 to `max_length`.
-
-    Returns:
-        (context tokens, target tokens) of each window; empty for an empty text.
-
-    Raises:
-        InputError: `max_length` below 1, or `context` outside 1 to `max_length`.
-
-    Source: the definition that lm-evaluation-harness uses (`get_rolling_token_windows` and
-    `make_disjoint_window` in its `lm_eval/utils.py`).
-
-    >>> rolling_windows([1, 2, 3, 4, 5, 6], prefix=0, max_length=4)
-    [([0], [1, 2, 3, 4]), ([2, 3, 4], [5, 6])]
-    """
-    if max_length < 1:
-        raise InputError(f"`max_length` is {max_length}; it must be at least 1")
-    if not 1 <= context <= max_length:
-        raise InputError(f"`context` is {context}; allowed are 1 to `max_length`, {max_length}")
-    if not tokens:
-        return []
-    windows = [([prefix], list(tokens[:max_length]))]
-    step = max_length - context + 1
-    for begin in range(max_length, len(tokens), step):
-        end = min(begin + step, len(tokens))
-        # Inputs end at end - 1 and are max_length long.
-        windows.append((list(tokens[end - 1 - max_length : begin]), list(tokens[begin:end])))
-    return windows
-
-
 def encode_texts(
     texts: Texts,
     tokenizer: Any,
@@ -145,6 +106,7 @@ def encode_texts(
     batch_tokens: int = 4096,
     max_batch: int | None = None,
     vocab_size: int | None = None,
+    prefix_tokens: int = 0,
 ) -> Encoded:
     """Tokenise texts into batches of a few shapes.
 
@@ -161,6 +123,8 @@ def encode_texts(
         batch_tokens: most tokens (B * T) of a batch; a single row may exceed it.
         max_batch: most rows of a batch; no limit by default.
         vocab_size: rows of the model's embedding, to refuse ids beyond it.
+        prefix_tokens: P, tokens of a cached prefix that takes the place of the start token
+            (`start` prefix only): windows leave it its P positions and all begin with its slot.
 
     Returns:
         Batches, and the counts of every sentence.
@@ -176,7 +140,10 @@ def encode_texts(
         raise InputError(f"`max_batch` is {max_batch}; it must be at least 1")
     if start not in STARTS:
         raise InputError(f"`start` is {start!r}; allowed are {', '.join(STARTS)}")
+    _check_prefix_tokens(prefix_tokens, context, start)
     prefix = _start_token(tokenizer) if start == "prefix" else None
+    # The slot is one input, however many positions the prefix takes.
+    longest = context - prefix_tokens + 1 if prefix_tokens else context
 
     rows: list[_Row] = []
     counts: dict[str, np.ndarray] = {}
@@ -197,10 +164,15 @@ def encode_texts(
                     f"{where} has the token id {largest}; the model's ids end at {vocab_size - 1}"
                 )
             counts[language][index] = len(targets)
-            for window in rolling_windows(targets, first[0], context):
+            if prefix_tokens:
+                windows = prefixed_windows(targets, first[0], context - prefix_tokens)
+            else:
+                windows = rolling_windows(targets, first[0], context)
+            for window in windows:
                 rows.append(_Row(language_index, index, *window))
     return Encoded(
-        batches=_batches(rows, context, batch_tokens, max_batch),
+        batches=_batches(rows, longest, batch_tokens, max_batch),
+        prefix_tokens=prefix_tokens,
         languages=texts.languages,
         ids=texts.ids,
         tokens=counts,
@@ -225,6 +197,19 @@ class _Row:
     @property
     def input_length(self) -> int:
         return len(self.context) + len(self.targets) - 1
+
+
+def _check_prefix_tokens(prefix_tokens: int, context: int, start: str) -> None:
+    if prefix_tokens and not 1 <= prefix_tokens < context:
+        raise InputError(
+            f"`prefix_tokens` is {prefix_tokens}; allowed are 0 to {context - 1}, which leaves "
+            f"text a position in the context of {context}"
+        )
+    if prefix_tokens and start != "prefix":
+        raise InputError(
+            f"`start` is {start!r} with {prefix_tokens} prefix tokens; a cached prefix takes the "
+            "place of the start token, so 'prefix' is needed"
+        )
 
 
 def _start_token(tokenizer: Any) -> int:

@@ -1,5 +1,7 @@
 """(model, texts) -> nats of every sentence."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 
@@ -10,13 +12,19 @@ from jaxprotect.evaluation.loss import sentence_nats
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.model import Model
+from jaxprotect.models.prefix import Prefix
 from jaxprotect.models.transformer import Params
 
 _batch_nats = jax.jit(sentence_nats, static_argnames="config")
 
 
 def encode(
-    model: Model, texts: Texts, *, start: Start = "prefix", batch_tokens: int = 4096
+    model: Model,
+    texts: Texts,
+    *,
+    start: Start = "prefix",
+    batch_tokens: int = 4096,
+    prefix_tokens: int = 0,
 ) -> Encoded:
     """Tokenise texts for a model: `encode_texts` with the model's tokenizer and limits."""
     return encode_texts(
@@ -26,25 +34,41 @@ def encode(
         start=start,
         batch_tokens=batch_tokens,
         vocab_size=model.config.vocab_size,
+        prefix_tokens=prefix_tokens,
     )
 
 
-def evaluate_encoded(params: Params, encoded: Encoded, config: ModelConfig) -> Evaluation:
+def evaluate_encoded(
+    params: Params, encoded: Encoded, config: ModelConfig, prefix: Prefix | None = None
+) -> Evaluation:
     """Nats of every sentence of encoded texts; compiles once per batch shape.
 
     Args:
         params: parameter tree.
         encoded: tokenised texts.
         config: the architecture.
+        prefix: cached tokens in the place of the start token.
 
     Returns:
         Nats and sizes of every sentence.
 
     Raises:
-        InputError: a sentence whose nats are not finite, which says that the weights are broken.
+        InputError: a sentence whose nats are not finite, which says that the weights are broken;
+            or texts encoded for a shorter prefix, or for none.
     """
+    if prefix is not None:
+        if prefix.length > encoded.prefix_tokens:
+            raise InputError(
+                f"`prefix` has {prefix.length} tokens; `encoded` has room for "
+                f"{encoded.prefix_tokens}: encode with `prefix_tokens`"
+            )
+        # Token ids are static under jit: other tokens would compile everything anew.
+        prefix = replace(prefix, tokens=())
     # Dispatch is asynchronous: every batch is queued before the first result is read.
-    of_rows = [_batch_nats(params, b.tokens, b.scored, config=config) for b in encoded.batches]
+    of_rows = [
+        _batch_nats(params, b.tokens, b.scored, config=config, prefix=prefix)
+        for b in encoded.batches
+    ]
     nats = encoded.by_sentence([np.asarray(values) for values in of_rows])
     for language, values in nats.items():
         if not np.isfinite(values).all():
@@ -67,6 +91,7 @@ def evaluate(
     *,
     start: Start = "prefix",
     batch_tokens: int = 4096,
+    prefix: Prefix | None = None,
 ) -> Evaluation:
     """Nats of every sentence, in every language.
 
@@ -77,6 +102,7 @@ def evaluate(
             by default.
         start: `prefix` scores every token after a start token; `shift` is the seed protocol.
         batch_tokens: most tokens of one batch; the result does not depend on it.
+        prefix: cached tokens in the place of the start token (`start` prefix only).
 
     Returns:
         Nats and sizes of every sentence.
@@ -84,6 +110,7 @@ def evaluate(
     Raises:
         InputError: texts that the tokenizer or the model cannot take, or broken weights.
     """
-    encoded = encode(model, texts, start=start, batch_tokens=batch_tokens)
+    length = 0 if prefix is None else prefix.length
+    encoded = encode(model, texts, start=start, batch_tokens=batch_tokens, prefix_tokens=length)
     weights = model.params if params is None else params
-    return evaluate_encoded(weights, encoded, model.config)
+    return evaluate_encoded(weights, encoded, model.config, prefix)

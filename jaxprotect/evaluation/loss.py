@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.prefix import Prefix
 from jaxprotect.models.transformer import Params, hidden_states, unembed
 
 LOGITS_AT_ONCE = 2**25
@@ -15,8 +16,20 @@ def _chunk_rows(rows: int, vocab_size: int) -> int:
     return max(1, min(rows, LOGITS_AT_ONCE // vocab_size))
 
 
+def _hidden_before(
+    params: Params, tokens_BxT: Array, config: ModelConfig, prefix: Prefix | None
+) -> Array:
+    """[B, T - 1, D] hidden states that tokens 1 .. T - 1 are predicted from."""
+    if prefix is None:
+        return hidden_states(params, tokens_BxT[:, :-1], config)
+    first_D = prefix.hidden.astype(params["embed"]["tokens"].dtype)
+    first_Bx1xD = jnp.broadcast_to(first_D, (tokens_BxT.shape[0], 1, config.width))
+    others_BxTxD = hidden_states(params, tokens_BxT[:, 1:-1], config, prefix)
+    return jnp.concatenate([first_Bx1xD, others_BxTxD], axis=1)
+
+
 def token_nats(
-    params: Params, tokens: Int[Array, "B T"], config: ModelConfig
+    params: Params, tokens: Int[Array, "B T"], config: ModelConfig, prefix: Prefix | None = None
 ) -> Float[Array, "B T-1"]:
     """-ln p(tokens[t] | tokens[:t]) for t = 1 .. T-1.
 
@@ -27,12 +40,13 @@ def token_nats(
         params: parameter tree.
         tokens: [B, T] token ids, start token first, padded on the right.
         config: the architecture.
+        prefix: cached tokens in the place of column 0, which is not read.
 
     Returns:
         [B, T - 1] float32 nats, padding included (mask it).
     """
     batch, length = tokens.shape
-    hidden_RxD = hidden_states(params, tokens[:, :-1], config).reshape(-1, config.width)
+    hidden_RxD = _hidden_before(params, tokens, config, prefix).reshape(-1, config.width)
     targets_R = tokens[:, 1:].reshape(-1)
     rows = targets_R.shape[0]
     chunk = _chunk_rows(rows, config.vocab_size)
@@ -55,7 +69,11 @@ def token_nats(
 
 
 def sentence_nats(
-    params: Params, tokens: Int[Array, "B T"], scored: Bool[Array, "B T"], config: ModelConfig
+    params: Params,
+    tokens: Int[Array, "B T"],
+    scored: Bool[Array, "B T"],
+    config: ModelConfig,
+    prefix: Prefix | None = None,
 ) -> Float[Array, "B"]:
     """Sum of -ln p over each row's scored tokens.
 
@@ -64,9 +82,10 @@ def sentence_nats(
         tokens: [B, T] token ids, padded on the right.
         scored: [B, T] True where the token's own probability counts; column 0 never can.
         config: the architecture.
+        prefix: cached tokens in the place of column 0, which is not read.
 
     Returns:
         [B] nats, summed and not averaged, in float32.
     """
-    nats_BxT = token_nats(params, tokens, config)
+    nats_BxT = token_nats(params, tokens, config, prefix)
     return jnp.sum(jnp.where(scored[:, 1:], nats_BxT, 0.0), axis=-1)

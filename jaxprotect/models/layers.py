@@ -1,6 +1,7 @@
 """The pieces of a transformer block: norm, activations, positions, attention, MLP.
 
-Shape letters: B batch, T tokens, D width, H heads, K head size, F MLP width, L layers.
+Shape letters: B batch, T tokens, P cached tokens before them, S = P + T, D width, H heads, K head
+size, F MLP width, L layers.
 """
 
 import math
@@ -76,10 +77,13 @@ def alibi_slopes(heads: int) -> np.ndarray:
     return np.asarray(slopes, np.float32)
 
 
-def rotary_tables(tokens: int, rotary_dim: int, theta: float) -> tuple[Array, Array]:
+def rotary_tables(
+    tokens: int, rotary_dim: int, theta: float, start: int = 0
+) -> tuple[Array, Array]:
     """Cosine and sine of position * theta^(-2i / rotary_dim), each [tokens, rotary_dim]."""
     frequencies = 1.0 / theta ** (np.arange(0, rotary_dim, 2, dtype=np.float32) / rotary_dim)
-    angles = jnp.arange(tokens, dtype=jnp.float32)[:, None] * frequencies.astype(np.float32)
+    positions = jnp.arange(start, start + tokens, dtype=jnp.float32)
+    angles = positions[:, None] * frequencies.astype(np.float32)
     angles = jnp.concatenate([angles, angles], axis=-1)
     return jnp.cos(angles), jnp.sin(angles)
 
@@ -106,22 +110,24 @@ def _project(x: Array, layer: dict[str, Any], equation: str) -> Array:
     return out + layer["bias"] if "bias" in layer else out
 
 
-def attention(
+def queries_keys_values(
     x: Float[Array, "B T D"],
     params: dict[str, dict[str, Any]],
     config: ModelConfig,
     layer_index: Array,
-) -> Float[Array, "B T D"]:
-    """Causal multi-head attention; positions enter here when they are rotary or ALiBi.
+    start: int = 0,
+) -> tuple[Float[Array, "B T H K"], Float[Array, "B T H K"], Float[Array, "B T H K"]]:
+    """Queries, scaled, keys and values; queries and keys are rotated where positions are rotary.
 
     Args:
         x: the normed residual stream.
-        params: one layer's attention parameters: `qkv`, or `q`, `k`, `v`; and `out`.
+        params: one layer's attention parameters: `qkv`, or `q`, `k`, `v`.
         config: the architecture.
         layer_index: position of the layer, for `scale_by_layer`.
+        start: position of the first token.
 
     Returns:
-        What the attention adds to the residual stream.
+        Queries, keys and values.
     """
     if config.fused_qkv:
         qkv_BxTx3xHxK = _project(x, params["qkv"], "btd,dchk->btchk")
@@ -130,24 +136,55 @@ def attention(
         q_BxTxHxK, k_BxTxHxK, v_BxTxHxK = (
             _project(x, params[name], "btd,dhk->bthk") for name in ("q", "k", "v")
         )
-    tokens = x.shape[1]
     if config.positions == "rotary":
-        cosine, sine = rotary_tables(tokens, config.rotary_dim, config.rotary_theta)
-        q_BxTxHxK = rotate(q_BxTxHxK, cosine, sine)
-        k_BxTxHxK = rotate(k_BxTxHxK, cosine, sine)
+        tables = rotary_tables(x.shape[1], config.rotary_dim, config.rotary_theta, start)
+        q_BxTxHxK = rotate(q_BxTxHxK, *tables)
+        k_BxTxHxK = rotate(k_BxTxHxK, *tables)
     if config.scale_attention:
         q_BxTxHxK = q_BxTxHxK / math.sqrt(config.head_size)
     if config.scale_by_layer:
         q_BxTxHxK = q_BxTxHxK / (layer_index + 1).astype(q_BxTxHxK.dtype)
+    return q_BxTxHxK, k_BxTxHxK, v_BxTxHxK
 
-    scores_BxHxTxS = jnp.einsum("bthk,bshk->bhts", q_BxTxHxK, k_BxTxHxK)
+
+def _after_cached(cached_PxHxK: Array, own_BxTxHxK: Array) -> Array:
+    shape = (own_BxTxHxK.shape[0], *cached_PxHxK.shape)
+    cached_BxPxHxK = jnp.broadcast_to(cached_PxHxK.astype(own_BxTxHxK.dtype), shape)
+    return jnp.concatenate([cached_BxPxHxK, own_BxTxHxK], axis=1)
+
+
+def attention(
+    x: Float[Array, "B T D"],
+    params: dict[str, dict[str, Any]],
+    config: ModelConfig,
+    layer_index: Array,
+    cached: tuple[Float[Array, "P H K"], Float[Array, "P H K"]] | None = None,
+) -> Float[Array, "B T D"]:
+    """Causal multi-head attention; positions enter here when they are rotary or ALiBi.
+
+    Args:
+        x: the normed residual stream.
+        params: one layer's attention parameters: `qkv`, or `q`, `k`, `v`; and `out`.
+        config: the architecture.
+        layer_index: position of the layer, for `scale_by_layer`.
+        cached: keys and values of the P tokens before `x`, which are not computed again.
+
+    Returns:
+        What the attention adds to the residual stream.
+    """
+    tokens, before = x.shape[1], 0 if cached is None else cached[0].shape[0]
+    q_BxTxHxK, k_BxSxHxK, v_BxSxHxK = queries_keys_values(x, params, config, layer_index, before)
+    if cached is not None:
+        k_BxSxHxK = _after_cached(cached[0], k_BxSxHxK)
+        v_BxSxHxK = _after_cached(cached[1], v_BxSxHxK)
+    scores_BxHxTxS = jnp.einsum("bthk,bshk->bhts", q_BxTxHxK, k_BxSxHxK)
     if config.positions == "alibi":
-        distance_S = jnp.arange(tokens, dtype=jnp.float32)
+        distance_S = jnp.arange(before + tokens, dtype=jnp.float32)
         scores_BxHxTxS += (alibi_slopes(config.heads)[:, None] * distance_S)[None, :, None]
-    causal_TxS = jnp.tril(jnp.ones((tokens, tokens), bool))
+    causal_TxS = jnp.tril(jnp.ones((tokens, before + tokens), bool), before)
     scores_BxHxTxS = jnp.where(causal_TxS, scores_BxHxTxS, jnp.finfo(jnp.float32).min)
     weights_BxHxTxS = jax.nn.softmax(scores_BxHxTxS.astype(jnp.float32)).astype(x.dtype)
-    mixed_BxTxHxK = jnp.einsum("bhts,bshk->bthk", weights_BxHxTxS, v_BxTxHxK)
+    mixed_BxTxHxK = jnp.einsum("bhts,bshk->bthk", weights_BxHxTxS, v_BxSxHxK)
     return _project(mixed_BxTxHxK, params["out"], "bthk,hkd->btd")
 
 

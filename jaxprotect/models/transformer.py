@@ -8,16 +8,22 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.layers import attention, layer_norm, mlp
+from jaxprotect.models.prefix import Prefix, check_prefix
 
 Params = dict
 
 
-def _block(
-    x_BxTxD: Array, block: Params, layer_index: Array, config: ModelConfig
+def block_output(
+    x_BxTxD: Array,
+    block: Params,
+    layer_index: Array,
+    config: ModelConfig,
+    cached: tuple[Array, Array] | None = None,
 ) -> Float[Array, "B T D"]:
+    """The residual stream after one block; `cached` as in `attention`."""
     epsilon = config.norm_epsilon
     normed_BxTxD = layer_norm(x_BxTxD, block["norm_attention"], epsilon)
-    attended_BxTxD = attention(normed_BxTxD, block["attention"], config, layer_index)
+    attended_BxTxD = attention(normed_BxTxD, block["attention"], config, layer_index, cached)
     if config.parallel_residual:
         mlp_input_BxTxD = layer_norm(x_BxTxD, block["norm_mlp"], epsilon)
         return x_BxTxD + attended_BxTxD + mlp(mlp_input_BxTxD, block["mlp"], config.activation)
@@ -28,7 +34,7 @@ def _block(
 
 
 def hidden_states(
-    params: Params, tokens: Int[Array, "B T"], config: ModelConfig
+    params: Params, tokens: Int[Array, "B T"], config: ModelConfig, prefix: Prefix | None = None
 ) -> Float[Array, "B T D"]:
     """The residual stream after the last norm, which the head reads.
 
@@ -39,23 +45,30 @@ def hidden_states(
         params: parameter tree, blocks stacked on a leading layer axis.
         tokens: token ids, padded on the right with any valid id.
         config: the architecture.
+        prefix: cached tokens before `tokens`, whose positions follow theirs.
 
     Returns:
         Hidden states in the params' dtype.
 
     Raises:
-        InputError: `tokens` is longer than the learned position table.
+        InputError: `tokens` is longer than the learned position table, or `prefix` does not fit.
     """
-    return run_blocks(params, embed(params, tokens, config), config)
+    if prefix is not None:
+        check_prefix(prefix, config)
+    start = 0 if prefix is None else prefix.length
+    return run_blocks(params, embed(params, tokens, config, start), config, prefix)
 
 
-def embed(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) -> Float[Array, "B T D"]:
+def embed(
+    params: Params, tokens: Int[Array, "B T"], config: ModelConfig, start: int = 0
+) -> Float[Array, "B T D"]:
     """Token embeddings, plus those of the positions where they are learned.
 
     Args:
         params: parameter tree.
         tokens: token ids.
         config: the architecture.
+        start: position of the first token.
 
     Returns:
         What the first block (or BLOOM's embedding norm) reads.
@@ -67,14 +80,15 @@ def embed(params: Params, tokens: Int[Array, "B T"], config: ModelConfig) -> Flo
     x_BxTxD = params["embed"]["tokens"][tokens]
     if config.positions != "learned":
         return x_BxTxD
-    if length > config.context:
-        raise InputError(f"`tokens` has {length} positions; the model has {config.context}")
-    start = config.position_offset
-    return x_BxTxD + params["embed"]["positions"][start : start + length]
+    if start + length > config.context:
+        after = f" after a prefix of {start}" if start else ""
+        raise InputError(f"`tokens` has {length} positions{after}; the model has {config.context}")
+    first = config.position_offset + start
+    return x_BxTxD + params["embed"]["positions"][first : first + length]
 
 
 def run_blocks(
-    params: Params, x: Float[Array, "B T D"], config: ModelConfig
+    params: Params, x: Float[Array, "B T D"], config: ModelConfig, prefix: Prefix | None = None
 ) -> Float[Array, "B T D"]:
     """All blocks and norms, from embedded tokens to what the head reads.
 
@@ -82,18 +96,29 @@ def run_blocks(
         params: parameter tree, blocks stacked on a leading layer axis.
         x: embedded tokens.
         config: the architecture.
+        prefix: cached tokens before them.
 
     Returns:
         The residual stream after the last norm.
     """
     if config.embedding_norm:
         x = layer_norm(x, params["embed"]["norm"], config.norm_epsilon)
+    cached = None if prefix is None else (prefix.keys, prefix.values)
 
-    def step(x_BxTxD: Array, layer: tuple[Params, Array]) -> tuple[Array, None]:
-        block, index = layer
-        return _block(x_BxTxD, block, index, config), None
+    def step(
+        x_BxTxD: Array, layer: tuple[Params, Array, tuple[Array, Array] | None]
+    ) -> tuple[Array, None]:
+        block, index, cached = layer
+        return block_output(x_BxTxD, block, index, config, cached), None
 
-    x, _ = jax.lax.scan(step, x, (params["blocks"], jnp.arange(config.layers)))
+    x, _ = jax.lax.scan(step, x, (params["blocks"], jnp.arange(config.layers), cached))
+    return final_norm(params, x, config)
+
+
+def final_norm(
+    params: Params, x: Float[Array, "*batch D"], config: ModelConfig
+) -> Float[Array, "*batch D"]:
+    """The last norm, in the families that have one."""
     return layer_norm(x, params["norm"], config.norm_epsilon) if config.final_norm else x
 
 
@@ -107,7 +132,7 @@ def unembed(
 
 
 def forward(
-    params: Params, tokens: Int[Array, "B T"], config: ModelConfig
+    params: Params, tokens: Int[Array, "B T"], config: ModelConfig, prefix: Prefix | None = None
 ) -> Float[Array, "B T V"]:
     """Next-token logits.
 
@@ -115,14 +140,16 @@ def forward(
         params: parameter tree of `config`'s shapes.
         tokens: [B, T] token ids, padded on the right.
         config: the architecture.
+        prefix: cached tokens before `tokens`; the logits of the first of `tokens` itself are
+            `unembed(params, prefix.hidden, config)`.
 
     Returns:
         [B, T, V] logits; position t predicts token t + 1.
 
     Raises:
-        InputError: `tokens` is longer than the learned position table.
+        InputError: `tokens` is longer than the learned position table, or `prefix` does not fit.
     """
-    return unembed(params, hidden_states(params, tokens, config), config)
+    return unembed(params, hidden_states(params, tokens, config, prefix), config)
 
 
 def parameter_shapes(config: ModelConfig) -> Params:

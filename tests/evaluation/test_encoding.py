@@ -10,9 +10,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from jaxprotect.errors import InputError
-from jaxprotect.evaluation.encoding import Encoded, encode_texts, rolling_windows
+from jaxprotect.evaluation.encoding import Encoded, encode_texts
 from jaxprotect.evaluation.loss import sentence_nats, token_nats
 from jaxprotect.evaluation.texts import Texts
+from jaxprotect.evaluation.windows import rolling_windows
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import parameter_shapes
 
