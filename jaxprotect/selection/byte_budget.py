@@ -22,21 +22,23 @@ def fill_bytes(
     most: int,
     tolerance: float = 0.005,
     tries: int = 12,
+    cost_of: Callable[[Mask], int] | None = None,
 ) -> Mask:
-    """The largest set of a ranking whose overhead is at most a budget.
+    """The largest set of a ranking whose cost is at most a budget.
 
     Weights cost by where they lie: scattered ones need an index each, whole columns hardly any. So
     equal counts are not equal costs. The overhead grows with the count, nearly in proportion.
 
     Args:
         mask_of: k -> the top k of the ranking.
-        budget: bytes that protection may add to the quantized model.
+        budget: bytes that protection may add to the quantized model, or that `cost_of` allows.
         params: the parameter tree (only shapes are read).
         spec: the quantizer.
         start: first k to try.
         most: largest k.
         tolerance: stop at a set that leaves at most this share of the budget unused.
         tries: most sizes to look at.
+        cost_of: a mask's cost; the overhead of `protected_size` if not given.
 
     Returns:
         The mask of the largest k met that fits; of 0 weights if none did.
@@ -48,11 +50,16 @@ def fill_bytes(
         raise InputError(f"`budget` is {budget} bytes; it must be at least 0")
     if not 0 <= start <= most:
         raise InputError(f"`start` is {start}; allowed are 0 to {most}")
+
+    def overhead(mask: Mask) -> int:
+        return protected_size(params, mask, spec).overhead
+
+    price = overhead if cost_of is None else cost_of
     fits, best, too_large = 0, mask_of(0), most + 1
     count = start
     for _ in range(tries):
         mask = mask_of(count)
-        cost = protected_size(params, mask, spec).overhead
+        cost = price(mask)
         if cost <= budget:
             fits, best = count, mask
             if cost >= (1 - tolerance) * budget:
