@@ -1,17 +1,33 @@
-"""The grid that a block of weights is rounded to: scale, zero point, integer limits."""
+"""The grid of a leaf by its quantizer: what range its blocks reach over, and with how many bits."""
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from flax import struct
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import contracted_axes, layer_axis
+from jaxprotect.quantization.aciq import aciq_grid
 from jaxprotect.quantization.blocks import scale_blocks
+from jaxprotect.quantization.levels import Grid, code_limits, exact_divide, grid_of_range
+from jaxprotect.quantization.ranges import absmax_grid, mse_grid, percentile_grid
 from jaxprotect.quantization.spec import DATA_FREE_RANGES, QuantSpec
+
+__all__ = [
+    "KEPT",
+    "Bits",
+    "Grid",
+    "Grids",
+    "block_bits",
+    "check_bits",
+    "code_limits",
+    "counted_weights",
+    "exact_divide",
+    "grid_of_range",
+    "leaf_grid",
+    "scale_blocks_of_channels",
+]
 
 KEPT = 16
 """Bits of an output channel that is stored as it is, in `spec.other_dtype`, instead of codes."""
@@ -21,110 +37,16 @@ Bits = dict[str, Any]
 1 along its inputs; leaves that are not named have `spec.bits`."""
 
 
-@struct.dataclass
-class Grid:
-    """Where the levels of a leaf's blocks lie: level of code c = (c - zero) * scale.
-
-    Args:
-        scale: one for each block, of the block view's rank, block axes of size 1.
-        zero: the code of level 0; 0 when symmetric.
-    """
-
-    scale: Float[Array, "..."]
-    zero: Float[Array, "..."]
-
-
 Grids = dict[str, Grid]
 """Leaf path -> the grid of its blocks, instead of the one that `spec.ranges` gives."""
 
-
-def code_limits(
-    spec: QuantSpec, bits: Int[Array, "..."] | int | None = None
-) -> tuple[Float[Array, "..."] | int, Float[Array, "..."] | int]:
-    """Smallest and largest integer code: [-2^(b-1), 2^(b-1) - 1], or [0, 2^b - 1] asymmetric.
-
-    Args:
-        spec: the quantizer.
-        bits: b, if not `spec.bits`: one number, or an array that broadcasts to a block view.
-
-    Returns:
-        Python ints, or float arrays like `bits`.
-    """
-    if isinstance(bits, jax.Array):
-        half = jnp.exp2(bits.astype(jnp.float32) - 1)
-        return (-half, half - 1) if spec.symmetric else (jnp.zeros_like(half), 2 * half - 1)
-    count = spec.bits if bits is None else bits
-    if spec.symmetric:
-        return -(2 ** (count - 1)), 2 ** (count - 1) - 1
-    return 0, 2**count - 1
-
-
-def exact_divide(a: Float[Array, "..."], b: Float[Array, "..."] | int) -> Float[Array, "..."]:
-    """a / b, correctly rounded, for any b that broadcasts.
-
-    XLA turns division by a constant or a broadcast value into multiplication by its reciprocal,
-    which is often off by one unit in the last place: enough to move a weight to another level.
-    min(|a|, 0) is 0, but XLA does not know that, and so divides.
-    """
-    return a / (b + jnp.minimum(jnp.abs(a), 0.0))
-
-
-def absmax_grid(
-    view: Float[Array, "..."],
-    counted: Bool[Array, "..."],
-    axes: tuple[int, ...],
-    spec: QuantSpec,
-    bits: Int[Array, "..."] | None = None,
-) -> Grid:
-    """The grid that reaches from the smallest to the largest counted weight of each block.
-
-    Symmetric: scale = max|w| / qmax, zero = 0. Asymmetric: scale = (max - min) / (2^b - 1) over
-    the range widened to include 0, zero = round(-min / scale). A block without counted weights,
-    or of zeros only, has scale 1.
-
-    Args:
-        view: blocked weights.
-        counted: True where a weight takes part in the range.
-        axes: axes of a block.
-        spec: the quantizer.
-        bits: of each block, if not `spec.bits`.
-
-    Returns:
-        The grid, with the block axes kept at size 1.
-    """
-    counted_view = jnp.where(counted, view, 0.0)
-    if spec.symmetric:
-        reach = jnp.max(jnp.abs(counted_view), axis=axes, keepdims=True)
-        return grid_of_range(-reach, reach, spec, bits)
-    low = jnp.min(counted_view, axis=axes, keepdims=True)
-    high = jnp.max(counted_view, axis=axes, keepdims=True)
-    return grid_of_range(low, high, spec, bits)
-
-
-def grid_of_range(
-    low: Float[Array, "..."],
-    high: Float[Array, "..."],
-    spec: QuantSpec,
-    bits: Int[Array, "..."] | None = None,
-) -> Grid:
-    """The grid that reaches from `low` to `high`, see `absmax_grid`.
-
-    Args:
-        low: lower end of each block's range, at most 0.
-        high: upper end, at least 0; all that counts when symmetric.
-        spec: the quantizer.
-        bits: of each block, if not `spec.bits`.
-
-    Returns:
-        The grid; scale 1 where the range is empty.
-    """
-    low_code, high_code = code_limits(spec, bits)
-    if spec.symmetric:
-        scale = jnp.where(high > 0, exact_divide(high, high_code), 1.0)
-        return Grid(scale=scale, zero=jnp.zeros_like(scale))
-    levels = high_code - low_code
-    scale = jnp.where(high > low, exact_divide(high - low, levels), 1.0)
-    return Grid(scale=scale, zero=jnp.round(exact_divide(-low, scale)))
+FINDERS = {
+    "absmax": absmax_grid,
+    "percentile": percentile_grid,
+    "mse": mse_grid,
+    "aciq": aciq_grid,
+}
+"""`QuantSpec.ranges` -> what finds the grid of blocked weights from the weights alone."""
 
 
 def block_bits(bits: Bits | None, path: str, spec: QuantSpec) -> Int[Array, "..."] | None:
@@ -149,6 +71,26 @@ def scale_blocks_of_channels(values: Array, path: str, spec: QuantSpec) -> Array
         return values
     first, count = contracted[0], len(contracted)
     return values.reshape(*values.shape[:first], 1, 1, *values.shape[first + count :])
+
+
+def counted_weights(
+    protected: Bool[Array, "..."], shape: tuple[int, ...], path: str, spec: QuantSpec
+) -> tuple[Bool[Array, "..."], tuple[int, ...]]:
+    """Which weights `spec.scale_from` lets take part in the range; padding of groups never does.
+
+    Args:
+        protected: True = protected; broadcastable to the leaf.
+        shape: of the leaf.
+        path: its path.
+        spec: the quantizer.
+
+    Returns:
+        Flags in the block view, and the axes of a block.
+    """
+    counted = jnp.ones(shape, bool)
+    if spec.scale_from == "unprotected":
+        counted = ~jnp.broadcast_to(protected, shape)
+    return scale_blocks(counted, path, spec)
 
 
 def leaf_grid(
@@ -178,12 +120,9 @@ def leaf_grid(
             f"`spec.ranges` is {spec.ranges!r}, which needs data: give `grids`; without them "
             f"allowed are {', '.join(DATA_FREE_RANGES)}"
         )
-    view, axes = scale_blocks(weights.astype(jnp.float32), path, spec)
-    counted = jnp.ones((), bool)
-    if spec.scale_from == "unprotected":
-        mask = jnp.broadcast_to(protected, weights.shape)
-        counted = ~scale_blocks(mask, path, spec)[0]
-    return absmax_grid(view, counted, axes, spec, block_bits(bits, path, spec))
+    view, _ = scale_blocks(weights.astype(jnp.float32), path, spec)
+    counted, axes = counted_weights(protected, weights.shape, path, spec)
+    return FINDERS[spec.ranges](view, counted, axes, spec, block_bits(bits, path, spec))
 
 
 def check_bits(bits: Bits, shapes: dict[str, tuple[int, ...]], spec: QuantSpec) -> None:

@@ -8,9 +8,20 @@ from jaxprotect.models.axes import ELIGIBLE, Eligible
 
 Granularity = Literal["channel", "tensor", "group"]
 ProtectedDtype = Literal["float32", "float16", "bfloat16", "int8"]
-Ranges = Literal["absmax", "activation_mse", "learned"]
-DATA_FREE_RANGES: tuple[Ranges, ...] = ("absmax",)
+Ranges = Literal["absmax", "percentile", "mse", "aciq", "activation_mse", "fisher_mse", "learned"]
+DATA_FREE_RANGES: tuple[Ranges, ...] = ("absmax", "percentile", "mse", "aciq")
 """Ranges that follow from the weights alone."""
+
+RANGE_NAMES: dict[Ranges, str] = {
+    "absmax": "absmax",
+    "percentile": "percentile",
+    "mse": "MSE",
+    "aciq": "ACIQ",
+    "activation_mse": "activation MSE",
+    "fisher_mse": "Fisher MSE",
+    "learned": "learned",
+}
+"""How tables call each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +41,10 @@ class QuantSpec:
             everything (biases too).
         protected_dtype: how protected weights are stored; int8 has one scale per tensor, and
             leaves that are not eligible are float16 then.
-        ranges: what the grid of a block reaches to: its largest weight; or with data, as `grids`:
-            least squared error weighted by activations, learned.
+        ranges: what the grid of a block reaches to: its largest weight; a percentile of its
+            weights; where the squared error is least, or is expected to be (aciq); or with data,
+            as `grids`: least squared error weighted by activations or by Fisher information,
+            learned.
     """
 
     bits: int = 4
@@ -66,7 +79,7 @@ class QuantSpec:
         groups = f"groups of {self.group_size}" if self.granularity == "group" else self.granularity
         joined = f"in {groups}" if self.granularity == "group" else f"per {groups}"
         extra = "" if self.symmetric else ", asymmetric"
-        extra += "" if self.ranges == "absmax" else f", {self.ranges.replace('_', ' ')} ranges"
+        extra += "" if self.ranges == "absmax" else f", {RANGE_NAMES[self.ranges]} ranges"
         return f"INT{self.bits} {joined}{extra}"
 
     @property
