@@ -12,9 +12,10 @@ from jaxprotect.models.layers import attention, layer_norm, mlp
 Params = dict
 
 
-def _block(
+def block_output(
     x_BxTxD: Array, block: Params, layer_index: Array, config: ModelConfig
 ) -> Float[Array, "B T D"]:
+    """The residual stream after one block."""
     epsilon = config.norm_epsilon
     normed_BxTxD = layer_norm(x_BxTxD, block["norm_attention"], epsilon)
     attended_BxTxD = attention(normed_BxTxD, block["attention"], config, layer_index)
@@ -91,7 +92,7 @@ def run_blocks(
 
     def step(x_BxTxD: Array, layer: tuple[Params, Array]) -> tuple[Array, None]:
         block, index = layer
-        return _block(x_BxTxD, block, index, config), None
+        return block_output(x_BxTxD, block, index, config), None
 
     x, _ = jax.lax.scan(step, x, (params["blocks"], jnp.arange(config.layers)))
     return layer_norm(x, params["norm"], config.norm_epsilon) if config.final_norm else x
