@@ -96,8 +96,9 @@ def absmax_grid(
     if spec.symmetric:
         reach = jnp.max(jnp.abs(counted_view), axis=axes, keepdims=True)
         return grid_of_range(-reach, reach, spec, bits)
-    low = jnp.min(counted_view, axis=axes, keepdims=True)
-    high = jnp.max(counted_view, axis=axes, keepdims=True)
+    # Widened to 0, so that the zero point is a code even where all weights have one sign.
+    low = jnp.min(counted_view, axis=axes, keepdims=True, initial=0.0)
+    high = jnp.max(counted_view, axis=axes, keepdims=True, initial=0.0)
     return grid_of_range(low, high, spec, bits)
 
 
