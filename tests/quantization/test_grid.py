@@ -210,3 +210,13 @@ def leaves_at(tree: dict, path: str):
     for key in path.split("/"):
         tree = tree[key]
     return tree
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_zero_points_are_codes_where_all_weights_have_one_sign(sign):
+    spec = QuantSpec(symmetric=False, granularity="group", group_size=5)
+    weights = sign * (2 + jnp.abs(random_params()["blocks"]["mlp"]["up"]["kernel"]))
+    grid = leaf_grid(weights, jnp.zeros((), bool), UP, spec)
+    assert (grid.zero == (0 if sign > 0 else 15)).all()
+    rounded = quantize_leaf(weights, jnp.zeros((), bool), UP, spec)
+    assert float(jnp.abs(rounded - weights).max()) <= 0.51 * float(grid.scale.max())
