@@ -7,9 +7,11 @@ import numpy as np
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.transformer import Params
+from jaxprotect.quantization.grid import Bits
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
+from jaxprotect.selection import masks
 
 
 def fill_bytes(
@@ -22,6 +24,7 @@ def fill_bytes(
     most: int,
     tolerance: float = 0.005,
     tries: int = 12,
+    bits: Bits | None = None,
 ) -> Mask:
     """The largest set of a ranking whose overhead is at most a budget.
 
@@ -37,6 +40,7 @@ def fill_bytes(
         most: largest k.
         tolerance: stop at a set that leaves at most this share of the budget unused.
         tries: most sizes to look at.
+        bits: mixed precision; its bytes without protection are not part of the budget.
 
     Returns:
         The mask of the largest k met that fits; of 0 weights if none did.
@@ -49,10 +53,11 @@ def fill_bytes(
     if not 0 <= start <= most:
         raise InputError(f"`start` is {start}; allowed are 0 to {most}")
     fits, best, too_large = 0, mask_of(0), most + 1
+    plain = protected_size(params, masks.none(params), spec, bits).total
     count = start
     for _ in range(tries):
         mask = mask_of(count)
-        cost = protected_size(params, mask, spec).overhead
+        cost = protected_size(params, mask, spec, bits).total - plain
         if cost <= budget:
             fits, best = count, mask
             if cost >= (1 - tolerance) * budget:
