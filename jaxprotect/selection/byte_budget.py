@@ -7,9 +7,11 @@ import numpy as np
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.transformer import Params
+from jaxprotect.quantization.grid import Bits
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
+from jaxprotect.selection import masks
 
 
 def fill_bytes(
@@ -22,6 +24,7 @@ def fill_bytes(
     most: int,
     tolerance: float = 0.005,
     tries: int = 12,
+    bits: Bits | None = None,
     cost_of: Callable[[Mask], int] | None = None,
 ) -> Mask:
     """The largest set of a ranking whose cost is at most a budget.
@@ -38,7 +41,8 @@ def fill_bytes(
         most: largest k.
         tolerance: stop at a set that leaves at most this share of the budget unused.
         tries: most sizes to look at.
-        cost_of: a mask's cost; the overhead of `protected_size` if not given.
+        bits: mixed precision; its bytes without protection are not part of the budget.
+        cost_of: a mask's cost; what it adds to `protected_size` if not given.
 
     Returns:
         The mask of the largest k met that fits; of 0 weights if none did.
@@ -51,10 +55,12 @@ def fill_bytes(
     if not 0 <= start <= most:
         raise InputError(f"`start` is {start}; allowed are 0 to {most}")
 
-    def overhead(mask: Mask) -> int:
-        return protected_size(params, mask, spec).overhead
+    plain = protected_size(params, masks.none(params), spec, bits).total
 
-    price = overhead if cost_of is None else cost_of
+    def added(mask: Mask) -> int:
+        return protected_size(params, mask, spec, bits).total - plain
+
+    price = added if cost_of is None else cost_of
     fits, best, too_large = 0, mask_of(0), most + 1
     count = start
     for _ in range(tries):

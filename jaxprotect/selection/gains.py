@@ -28,7 +28,14 @@ from jaxprotect.errors import InputError
 from jaxprotect.models.axes import is_eligible
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
-from jaxprotect.quantization.grid import code_limits, exact_divide, leaf_grid
+from jaxprotect.quantization.grid import (
+    KEPT,
+    Bits,
+    block_bits,
+    code_limits,
+    exact_divide,
+    leaf_grid,
+)
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.trees import leaf_paths
@@ -51,7 +58,7 @@ class Rounding:
     relief: dict[str, Float[Array | np.ndarray, "..."]]
 
 
-def rounding(params: Params, mask: Mask, spec: QuantSpec) -> Rounding:
+def rounding(params: Params, mask: Mask, spec: QuantSpec, bits: Bits | None = None) -> Rounding:
     """Errors at the scales that a mask leaves, and the relief in scale that each weight can give.
 
     A protected weight's error is that of rounding it on the same grid without clipping: what its
@@ -61,6 +68,7 @@ def rounding(params: Params, mask: Mask, spec: QuantSpec) -> Rounding:
         params: parameter tree.
         mask: what is protected now, such as `masks.none`; refreshed as the choice moves.
         spec: the quantizer.
+        bits: mixed precision; rows of 16 bits have neither errors nor relief to give.
 
     Returns:
         Errors and reliefs of all eligible leaves.
@@ -69,20 +77,35 @@ def rounding(params: Params, mask: Mask, spec: QuantSpec) -> Rounding:
     error, relief = {}, {}
     for path, weights in leaf_paths(params).items():
         if is_eligible(path, spec.eligible):
-            error[path] = _squared_error(weights, jnp.asarray(flags[path]), path, spec)
+            of_leaf = None if bits is None or path not in bits else jnp.asarray(bits[path])
+            error[path] = _squared_error(weights, jnp.asarray(flags[path]), path, spec, of_leaf)
             relief[path] = scale_relief(weights, path, spec)
+            if of_leaf is not None:  # all scales of a row are to those of `spec.bits` as its steps
+                steps, own = (_steps(spec, b) for b in (jnp.asarray(spec.bits), of_leaf))
+                factor = jnp.where(of_leaf == KEPT, 0, jnp.square(steps / own))
+                relief[path] = relief[path] * np.asarray(factor)
     return Rounding(error=error, relief=relief)
 
 
+def _steps(spec: QuantSpec, bits: Array) -> Array:
+    """Steps between 0 and the largest weight, or between the smallest and the largest."""
+    low, high = code_limits(spec, jnp.minimum(bits, 8))
+    return jnp.asarray(high if spec.symmetric else high - low)
+
+
 @functools.partial(jax.jit, static_argnames=("path", "spec"))
-def _squared_error(weights: Array, protected: Array, path: str, spec: QuantSpec) -> Array:
+def _squared_error(
+    weights: Array, protected: Array, path: str, spec: QuantSpec, bits: Array | None = None
+) -> Array:
+    of_leaf = None if bits is None else {path: bits}
     view, _ = scale_blocks(weights.astype(jnp.float32), path, spec)
-    grid = leaf_grid(weights, protected, path, spec)
+    grid = leaf_grid(weights, protected, path, spec, of_leaf)
     codes = jnp.round(exact_divide(view, grid.scale)) + grid.zero
     if spec.scale_from == "all" or spec.ranges != "absmax":
-        codes = jnp.clip(codes, *code_limits(spec))
+        codes = jnp.clip(codes, *code_limits(spec, block_bits(of_leaf, path, spec)))
     error = (codes - grid.zero) * grid.scale - view
-    return from_scale_blocks(jnp.square(error), weights.shape, path, spec)
+    squared = from_scale_blocks(jnp.square(error), weights.shape, path, spec)
+    return squared if bits is None else jnp.where(bits == KEPT, 0.0, squared)
 
 
 def scale_relief(

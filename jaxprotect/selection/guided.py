@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.transformer import Params
+from jaxprotect.quantization.grid import Bits
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection import masks
@@ -56,6 +57,7 @@ def corrected_gains(
     spec: QuantSpec,
     mask: Mask,
     measured: Mapping[str, float] | None,
+    bits: Bits | None = None,
 ) -> tuple[dict[str, Float[np.ndarray, "L ..."]], Float[np.ndarray, "L"]]:
     """The surrogate around one set: relative gains and losses, corrected by what was measured.
 
@@ -70,6 +72,7 @@ def corrected_gains(
         spec: the quantizer.
         mask: the set to linearise around.
         measured: language -> relative damage measured with that set; None for no correction.
+        bits: mixed precision, see `Bits`.
 
     Returns:
         Leaf path -> [L, *leaf] gains, and [L] losses, both relative to the original nats, the
@@ -77,7 +80,7 @@ def corrected_gains(
     """
     languages = list(squares)
     base_L = np.array([nats[name] for name in languages])
-    rounded = rounding(params, mask, spec)
+    rounded = rounding(params, mask, spec, bits)
     expected_L = np.array([predicted_damage(squares[n], rounded, mask) for n in languages]) / base_L
     gains = stack_gains(squares, rounded, spec)
     correction_L, loss_L = np.ones(len(languages)), expected_L
@@ -100,6 +103,7 @@ def language_guided(
     measure: Measure | None = None,
     rounds: int = 3,
     within: Mask | None = None,
+    bits: Bits | None = None,
     max_passes: int = 20,
 ) -> Choice:
     """Protect the `count` weights that leave the worst excess over what is demanded smallest.
@@ -122,6 +126,7 @@ def language_guided(
         rounds: candidates to make with `measure`.
         within: choose among the weights of this set only, such as one that is too large; the
             first round is linear around it.
+        bits: mixed precision, see `Bits`; `measure` and `unprotected` are under it too.
         max_passes: passes over the gains per round.
 
     Returns:
@@ -148,7 +153,7 @@ def language_guided(
     history: list[float] = []
     passes = 0
     for _ in range(rounds if measure else 1):
-        gains, losses_L = corrected_gains(params, squares, nats, spec, mask, measured)
+        gains, losses_L = corrected_gains(params, squares, nats, spec, mask, measured, bits)
         solved, chosen = minimax_choice(
             gains if within is None else _members(gains, within),
             weights_MxL @ losses_L - demands.limits,
