@@ -113,8 +113,8 @@ def compensate_leaf(
     of_leaf = jax.tree.map(matrices, (weights.astype(jnp.float32), fixed, plain, levels))
     solved = []
     for layer, moment in enumerate(moments.reshape(-1, inputs, inputs)):
-        of_layer = jax.tree.map(lambda leaf, layer=layer: leaf[layer], of_leaf)
-        solved.append(_better_of_both(*of_layer, moment, path, options))
+        kernel, kept, usual, of_kernel = jax.tree.map(lambda leaf, i=layer: leaf[i], of_leaf)
+        solved.append(_better_of_both(kernel, kept, usual, of_kernel, moment, path, options))
     compensated = jnp.stack(solved).reshape(weights.shape).astype(weights.dtype)
     # Through the codes, so that every level is the one that they decode to.
     exact = quantize_leaf(compensated, jnp.zeros((), bool), path, spec, bits=bits, grid=grid)
