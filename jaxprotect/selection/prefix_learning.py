@@ -34,9 +34,9 @@ class PrefixLearning:
         seed: of the order of the sentences.
     """
 
-    steps: int = 200
-    learning_rate: float = 0.02
-    batch_rows: int = 32
+    steps: int = 120
+    learning_rate: float = 0.03
+    batch_rows: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
