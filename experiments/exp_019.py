@@ -9,7 +9,10 @@ also adapts a model to the texts, so the original model gets one too, trained as
 against that control is recovery.
 Hardware and runtime: reference model and shipped texts, 2 CPU cores: about half an hour, most of it
 training.
-Expected: see the README.
+Expected (mean over languages): at INT4 per channel caching the start token undoes nothing and does
+harm in some languages; at INT3 per channel and INT4 per tensor it undoes 9 and 17 % of the damage,
+more tokens chosen for it undo no more, and one trained position undoes 40 and 48 %, of which 30 and
+36 % are no adaptation.
 """
 
 from dataclasses import asdict, dataclass

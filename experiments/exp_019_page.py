@@ -86,7 +86,9 @@ def treatment(row: dict[str, Any]) -> str:
     words = KINDS[row["kind"]]
     if row["kind"] == "chosen":
         return f"start token and {row['positions'] - 1} {words}"
-    return words if row["kind"] == "start" else f"{row['positions']} {words}"
+    if row["kind"] == "start":
+        return words
+    return f"{row['positions']} position{'s' * (row['positions'] > 1)} {words}"
 
 
 def _shown(treated: Sequence[dict[str, Any]]) -> dict[str, str]:

@@ -55,7 +55,7 @@ def print_prefixes(rows: list[dict[str, Any]]) -> None:
     Args:
         rows: of `tabulate`.
     """
-    numbers = ["bytes", "worst, %", "mean, %", "disparity", "undone, %", "net, %", "original, %"]
+    numbers = ["KiB", "worst, %", "mean, %", "disparity", "undone, %", "net, %", "original, %"]
     made = table(f"exp_019: {rows[0]['sentences']} test sentences", ["variant"], numbers)
 
     def share(row: dict[str, Any], key: str) -> str:
@@ -64,7 +64,7 @@ def print_prefixes(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         made.add_row(
             row["variant"],
-            f"{row['overhead_bytes']:,}",
+            f"{row['overhead_bytes'] / 1024:.1f}",
             interval(row, "worst_relative", 100),
             share(row, "mean_relative"),
             interval(row, "ratio"),

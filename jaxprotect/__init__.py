@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from jaxprotect.models.config import ModelConfig
     from jaxprotect.models.hub import load_model
     from jaxprotect.models.model import Model
+    from jaxprotect.models.prefill import make_prefix
+    from jaxprotect.models.prefix import Prefix, prefix_bytes
     from jaxprotect.models.transformer import forward
     from jaxprotect.quantization.quantize import quantize
     from jaxprotect.quantization.size import protected_size
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from jaxprotect.selection import masks, scores
     from jaxprotect.selection.gains import expected_gain
     from jaxprotect.selection.guided import language_guided
+    from jaxprotect.selection.prefix_choice import choose_prefix
+    from jaxprotect.selection.prefix_learning import learn_prefix
     from jaxprotect.selection.sensitivity import sensitivity
     from jaxprotect.selection.targets import Target
 
@@ -42,10 +46,12 @@ _HOMES = {
     "InputError": "errors",
     "Model": "models.model",
     "ModelConfig": "models.config",
+    "Prefix": "models.prefix",
     "QuantSpec": "quantization.spec",
     "Target": "selection.targets",
     "Texts": "evaluation.texts",
     "census": "models.census",
+    "choose_prefix": "selection.prefix_choice",
     "compare": "evaluation.disparity",
     "disparity": "evaluation.disparity",
     "disparity_table": "evaluation.disparity",
@@ -54,9 +60,12 @@ _HOMES = {
     "find_minimal_set": "runs.minimal_run",
     "forward": "models.transformer",
     "language_guided": "selection.guided",
+    "learn_prefix": "selection.prefix_learning",
     "load_model": "models.hub",
     "load_texts": "evaluation.texts",
+    "make_prefix": "models.prefill",
     "masks": "selection.masks",
+    "prefix_bytes": "models.prefix",
     "protected_size": "quantization.size",
     "quantize": "quantization.quantize",
     "save_model_folder": "models.checkpoint",
@@ -69,10 +78,12 @@ __all__ = [
     "InputError",
     "Model",
     "ModelConfig",
+    "Prefix",
     "QuantSpec",
     "Target",
     "Texts",
     "census",
+    "choose_prefix",
     "compare",
     "disparity",
     "disparity_table",
@@ -81,9 +92,12 @@ __all__ = [
     "find_minimal_set",
     "forward",
     "language_guided",
+    "learn_prefix",
     "load_model",
     "load_texts",
+    "make_prefix",
     "masks",
+    "prefix_bytes",
     "protected_size",
     "quantize",
     "save_model_folder",
