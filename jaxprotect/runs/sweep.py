@@ -13,6 +13,7 @@ from jaxprotect.evaluation.evaluate import evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
+from jaxprotect.quantization.grid import Bits
 from jaxprotect.quantization.quantize import Mask, quantize_tree
 from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
@@ -96,6 +97,7 @@ def measure(
     reference: Sequence[str] | None = None,
     draws: int = 10_000,
     evaluate: Callable[[Mask, QuantSpec], Evaluation] | None = None,
+    bits: Bits | None = None,
 ) -> tuple[list[dict[str, Any]], Evaluation]:
     """One variant's rows, one per language, and its nats.
 
@@ -107,6 +109,7 @@ def measure(
         reference: languages whose mean relative damage the disparity divides by.
         draws: bootstrap draws.
         evaluate: evaluates a set on `encoded`, if it may know it already.
+        bits: mixed precision, see `Bits`; `evaluate` must know of it.
 
     Returns:
         Rows, and nats and sizes of every sentence.
@@ -115,11 +118,11 @@ def measure(
     eligible = variant.spec.eligible
     protected = masks.count(mask, model.params, eligible)
     total = masks.eligible_count(model.params, eligible)
-    size = protected_size(model.params, mask, variant.spec)
+    size = protected_size(model.params, mask, variant.spec, bits)
     if evaluate is not None:
         evaluation = evaluate(mask, variant.spec)
     else:
-        quantized = quantize_tree(model.params, mask, variant.spec, model.config)
+        quantized = quantize_tree(model.params, mask, variant.spec, model.config, bits=bits)
         evaluation = evaluate_encoded(quantized, encoded, model.config)
     result = disparity(base, evaluation, reference=reference, draws=draws)
     shared = {

@@ -21,6 +21,9 @@ from jaxprotect.selection.minimax import solve_minimax
 PAIRS = 400
 """Most options (units * widths) among which pairs of changes are tried, all against all."""
 
+TRIES = 30
+"""Most changes; a tenth where only single ones are tried, among so many that each is small."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Knapsack:
@@ -215,13 +218,13 @@ def _improved(
     budget: float,
     offsets: np.ndarray,
     choice: np.ndarray,
-    tries: int = 100,
 ) -> np.ndarray:
     """Changes of one unit, or of two at once, as long as they lower the largest excess."""
     choice, rows = choice.copy(), np.arange(len(choice))
     count, options, _ = damages.shape
     unit = np.repeat(rows, options)
-    for _ in range(tries):
+    pairs = count * options <= PAIRS
+    for _ in range(TRIES if pairs else TRIES // 10):
         excess = _excess(damages, choice, offsets)
         left = budget - bytes_UxB[rows, choice].sum()
         change = (damages - damages[rows, choice][:, None]).reshape(count * options, -1)
@@ -229,7 +232,7 @@ def _improved(
         after = np.where(cost <= left, (excess + change).max(axis=1), np.inf)
         moves = [int(after.argmin())]
         reached = float(after[moves[0]])
-        if count * options <= PAIRS:
+        if pairs:
             allowed = (cost[:, None] + cost <= left) & (unit[:, None] != unit)
             both = np.where(allowed, (excess + change[:, None] + change).max(axis=-1), np.inf)
             if both.min() < reached:

@@ -24,6 +24,12 @@ MeasureBits = Callable[[Mask, Bits], Mapping[str, float]]
 REFITS = 4
 """How often a choice is made again for the bytes that it leaves unused or takes too many."""
 
+PASSES = 30
+"""Multipliers tried at first; a third of them from multipliers of a similar problem."""
+
+SPARE = 2e-4
+"""Share of the budget that may be left without another choice."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Allocation:
@@ -182,9 +188,16 @@ def _fitting(
     for _ in range(REFITS):
         slack = max(0.0, room + shared_slack - allowance)
         solved = allocate(
-            damages_UxBxM, costs, allowance, offsets=offsets_M, slack=slack, start=start_M
+            damages_UxBxM,
+            costs,
+            allowance,
+            offsets=offsets_M,
+            slack=slack,
+            start=start_M,
+            max_passes=PASSES if start_M is None else PASSES // 3,
         )
         size = sized(solved.choice).total
+        start_M = solved.multipliers
         if size > budget:
             too_much = min(too_much, allowance)
             if best is None:  # nothing fits in the rounds left but what surely does
@@ -195,7 +208,7 @@ def _fitting(
             if best is None or solved.worst < best[0].worst:
                 best = solved, size
             allowance += budget - size
-        if allowance >= too_much or size == budget:
+        if allowance >= too_much or (1 - SPARE) * budget <= size <= budget:
             break
     assert best is not None
     return best[0], bits_of_units(table.units, widths[best[0].choice]), best[1]
