@@ -46,6 +46,9 @@ from jaxprotect.trees import map_leaves
 OBJECTIVES = ("mean", "worst")
 """The mean relative damage, each language counted by its multiplier; or the largest."""
 
+FARTHEST = 4.0
+"""Largest |ln(scale / first scale)|: far beyond any use, and every number stays finite."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Learning:
@@ -62,9 +65,9 @@ class Learning:
     """
 
     objective: str = "mean"
-    steps: int = 150
-    learning_rate: float = 0.01
-    check_every: int = 25
+    steps: int = 60
+    learning_rate: float = 0.02
+    check_every: int = 15
     eagerness: float = 1.0
     seed: int = 0
 
@@ -226,10 +229,10 @@ def learn_ranges(
 
 
 def moved(grids: Grids, logs: Mapping[str, Float[Array, "..."]]) -> Grids:
-    """Grids with scales multiplied by exp(log)."""
+    """Grids with scales multiplied by exp(log), a factor of at most exp(`FARTHEST`)."""
+    factors = {path: jnp.exp(jnp.clip(log, -FARTHEST, FARTHEST)) for path, log in logs.items()}
     return {
-        path: Grid(scale=grid.scale * jnp.exp(logs[path]), zero=grid.zero)
-        for path, grid in grids.items()
+        path: Grid(scale=grid.scale * factors[path], zero=grid.zero) for path, grid in grids.items()
     }
 
 
