@@ -25,15 +25,18 @@ if TYPE_CHECKING:
     from jaxprotect.models.census import census
     from jaxprotect.models.checkpoint import save_model_folder
     from jaxprotect.models.config import ModelConfig
-    from jaxprotect.models.hub import load_model
     from jaxprotect.models.model import Model
     from jaxprotect.models.prefill import make_prefix
     from jaxprotect.models.prefix import Prefix, prefix_bytes
     from jaxprotect.models.transformer import forward
+    from jaxprotect.quantization.packed_params import unpack_params
     from jaxprotect.quantization.quantize import quantize
     from jaxprotect.quantization.size import protected_size
     from jaxprotect.quantization.spec import QuantSpec
+    from jaxprotect.runs.export import export_hf
     from jaxprotect.runs.minimal_run import find_minimal_set
+    from jaxprotect.runs.packed_files import pack, packed_file_size
+    from jaxprotect.runs.packed_loading import load_model, load_packed
     from jaxprotect.selection import masks, scores
     from jaxprotect.selection.gains import expected_gain
     from jaxprotect.selection.guided import language_guided
@@ -57,20 +60,25 @@ _HOMES = {
     "disparity_table": "evaluation.disparity",
     "evaluate": "evaluation.evaluate",
     "expected_gain": "selection.gains",
+    "export_hf": "runs.export",
     "find_minimal_set": "runs.minimal_run",
     "forward": "models.transformer",
     "language_guided": "selection.guided",
     "learn_prefix": "selection.prefix_learning",
-    "load_model": "models.hub",
+    "load_model": "runs.packed_loading",
+    "load_packed": "runs.packed_loading",
     "load_texts": "evaluation.texts",
     "make_prefix": "models.prefill",
     "masks": "selection.masks",
+    "pack": "runs.packed_files",
+    "packed_file_size": "runs.packed_files",
     "prefix_bytes": "models.prefix",
     "protected_size": "quantization.size",
     "quantize": "quantization.quantize",
     "save_model_folder": "models.checkpoint",
     "scores": "selection.scores",
     "sensitivity": "selection.sensitivity",
+    "unpack_params": "quantization.packed_params",
 }
 """Public name -> the module of this package that defines it."""
 
@@ -89,20 +97,25 @@ __all__ = [
     "disparity_table",
     "evaluate",
     "expected_gain",
+    "export_hf",
     "find_minimal_set",
     "forward",
     "language_guided",
     "learn_prefix",
     "load_model",
+    "load_packed",
     "load_texts",
     "make_prefix",
     "masks",
+    "pack",
+    "packed_file_size",
     "prefix_bytes",
     "protected_size",
     "quantize",
     "save_model_folder",
     "scores",
     "sensitivity",
+    "unpack_params",
 ]
 
 

@@ -10,7 +10,9 @@ import tyro
 
 from jaxprotect.commands.census import Census
 from jaxprotect.commands.evaluate import Evaluate
+from jaxprotect.commands.export import Export
 from jaxprotect.commands.minimal_set import MinimalSet
+from jaxprotect.commands.pack import Pack
 from jaxprotect.commands.report import Report
 from jaxprotect.commands.sensitivity import Sensitivity
 from jaxprotect.errors import InputError
@@ -20,6 +22,8 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Sensitivity, tyro.conf.subcommand("sensitivity")]
     | Annotated[MinimalSet, tyro.conf.subcommand("minimal-set")]
+    | Annotated[Pack, tyro.conf.subcommand("pack")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Report, tyro.conf.subcommand("report")]
 )
 

@@ -47,8 +47,8 @@ class Evaluate:
         from jaxprotect.evaluation.evaluate import evaluate
         from jaxprotect.evaluation.rates import language_rates
         from jaxprotect.evaluation.texts import load_texts
-        from jaxprotect.models.hub import load_model
         from jaxprotect.quantization.quantize import quantize
+        from jaxprotect.runs.packed_loading import load_model
         from jaxprotect.runs.tables import print_damages, print_evaluation
         from jaxprotect.selection import masks
 

@@ -51,8 +51,8 @@ class MinimalSet:
     def run(self) -> None:
         """Search, write the folder, print what was found."""
         from jaxprotect.evaluation.texts import SPLITS, load_texts
-        from jaxprotect.models.hub import load_model
         from jaxprotect.runs.minimal_run import find_minimal_set
+        from jaxprotect.runs.packed_loading import load_model
         from jaxprotect.runs.tables import print_minimal_set
         from jaxprotect.selection.targets import Target
 

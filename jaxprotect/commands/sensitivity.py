@@ -43,7 +43,7 @@ class Sensitivity:
     def run(self) -> None:
         """Measure, write the folder, print the map."""
         from jaxprotect.evaluation.texts import load_texts
-        from jaxprotect.models.hub import load_model
+        from jaxprotect.runs.packed_loading import load_model
         from jaxprotect.runs.sensitivity_run import map_sensitivity
         from jaxprotect.runs.tables import print_sensitivity
 

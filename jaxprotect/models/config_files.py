@@ -15,6 +15,10 @@ from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.families import COMMON_IGNORED, Family, Fields, get_family, refused
 from jaxprotect.models.layers import ACTIVATIONS
 
+PACKED_MARK: Fields = {"quantization_config": {"quant_method": "jaxprotect"}}
+"""What marks the config of packed weights: `transformers` refuses it, instead of drawing weights
+for names that it does not find."""
+
 
 def _require_sizes(values: Fields, family: Family) -> None:
     for name in ("layers", "width", "heads", "mlp_width", "vocab_size", "context"):
@@ -56,7 +60,7 @@ def read_config(hf_config: PretrainedConfig) -> ModelConfig:
     hf, defaults = hf_config.to_dict(), type(hf_config)().to_dict()
     known = {*family.fields.values(), *family.special, *family.ignored, *COMMON_IGNORED}
     for name, value in hf.items():
-        if name in known or name.endswith("_token_id"):
+        if name in known or name.endswith("_token_id") or PACKED_MARK.get(name) == value:
             continue
         if name in defaults and value != defaults[name]:
             raise refused(name, value, repr(defaults[name]))

@@ -60,7 +60,7 @@ def load_model(name_or_folder: str | Path, *, revision: str | None = None) -> Mo
     """
     folder, commit = resolve(name_or_folder, revision=revision)
     config = load_config(folder)
-    tokenizer = _read_tokenizer(folder, config)
+    tokenizer = read_tokenizer(folder, config)
     params, sha256 = load_params(folder, config)
     return Model(
         config=config,
@@ -257,7 +257,19 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
         raise InputError(f"`{repo}` cannot be fetched: {_first_line(reason)}") from e
 
 
-def _read_tokenizer(folder: Path, config: ModelConfig) -> Any:
+def read_tokenizer(folder: Path, config: ModelConfig) -> Any:
+    """The tokenizer of a model folder.
+
+    Args:
+        folder: a Hugging Face folder, or a packed one.
+        config: the architecture that its tokens must fit.
+
+    Returns:
+        A `transformers` tokenizer.
+
+    Raises:
+        InputError: no tokenizer, a damaged one, or one with more tokens than the model.
+    """
     # Without its files transformers makes an empty tokenizer, which turns every text into nothing.
     present = {name for name in _TOKENIZER_FILES if (folder / name).is_file()}
     if "tokenizer.json" not in present and not {"vocab.json", "merges.txt"} <= present:

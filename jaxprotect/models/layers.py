@@ -99,14 +99,15 @@ def rotate(
     return jnp.concatenate([turned, still], axis=-1)
 
 
+def product(x: Array, kernel: Any, equation: str) -> Array:
+    """`jnp.einsum(equation, x, kernel)`; a kernel that is not an array brings its own product."""
+    if hasattr(kernel, "project"):
+        return kernel.project(x, equation)
+    return jnp.einsum(equation, x, kernel)
+
+
 def _project(x: Array, layer: dict[str, Any], equation: str) -> Array:
-    kernel = layer["kernel"]
-    # A kernel need not be an array: one may bring its own product, to measure it for instance.
-    out = (
-        kernel.project(x, equation)
-        if hasattr(kernel, "project")
-        else jnp.einsum(equation, x, kernel)
-    )
+    out = product(x, layer["kernel"], equation)
     return out + layer["bias"] if "bias" in layer else out
 
 

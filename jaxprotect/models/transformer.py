@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.layers import attention, layer_norm, mlp
+from jaxprotect.models.layers import attention, layer_norm, mlp, product
 from jaxprotect.models.prefix import Prefix, check_prefix
 
 Params = dict
@@ -127,8 +127,8 @@ def unembed(
 ) -> Float[Array, "*batch V"]:
     """Logits of hidden states: the tied or the separate head."""
     if config.tied_head:
-        return jnp.einsum("...d,vd->...v", hidden, params["embed"]["tokens"])
-    return jnp.einsum("...d,dv->...v", hidden, params["head"]["kernel"])
+        return product(hidden, params["embed"]["tokens"], "...d,vd->...v")
+    return product(hidden, params["head"]["kernel"], "...d,dv->...v")
 
 
 def forward(

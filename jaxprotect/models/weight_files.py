@@ -84,7 +84,7 @@ def open_weights(folder: Path | str) -> WeightFiles:
         names, tensors = [FLAX], _open_msgpack(folder / FLAX)
     else:
         raise InputError(_nothing_readable(folder))
-    return WeightFiles(tensors=tensors, flax=names == [FLAX], sha256=_checksum(folder, names))
+    return WeightFiles(tensors=tensors, flax=names == [FLAX], sha256=checksum(folder, names))
 
 
 def _nothing_readable(folder: Path) -> str:
@@ -96,7 +96,8 @@ def _nothing_readable(folder: Path) -> str:
     return f"`{folder}` has no weights in {SINGLE}, {INDEX} or {FLAX}; it holds {found}{hint}"
 
 
-def _checksum(folder: Path, names: list[str]) -> str:
+def checksum(folder: Path, names: list[str]) -> str:
+    """sha256 over the bytes of files, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(names):
         with (folder / name).open("rb") as file:

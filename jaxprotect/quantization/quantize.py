@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int8, UInt8
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import is_eligible, layer_axis
@@ -105,7 +105,12 @@ def stored_values(
     if spec.protected_dtype != "int8":
         return weights.astype(spec.protected_dtype).astype(weights.dtype)
     scale = protected_scale(weights, protected, path)
-    return jnp.round(exact_divide(weights, scale)) * scale
+    return protected_codes(weights, scale).astype(weights.dtype) * scale
+
+
+def protected_codes(weights: Float[Array, "..."], scale: Float[Array, "..."]) -> Int8[Array, "..."]:
+    """Codes -127 to 127 of protected weights in INT8: round(w / scale)."""
+    return jnp.round(exact_divide(weights, scale)).astype(jnp.int8)
 
 
 def quantize_leaf(
@@ -174,6 +179,33 @@ def check_tree(name: str, tree: dict, config: ModelConfig) -> None:
             raise InputError(f"`{name}` at {path} has shape {arrived}; the model has {shape.shape}")
 
 
+def check_arguments(
+    params: Params,
+    mask: Mask,
+    spec: QuantSpec,
+    config: ModelConfig,
+    bits: Bits | None,
+    grids: Grids | None,
+) -> dict[str, tuple[int, ...]]:
+    """Refuse arguments of `quantize` that do not fit together.
+
+    Returns:
+        Path -> shape of the eligible leaves.
+
+    Raises:
+        InputError: see `quantize`.
+    """
+    check_tree("params", params, config)
+    check_tree("mask", mask, config)
+    shapes = {path: shape.shape for path, shape in leaf_paths(parameter_shapes(config)).items()}
+    eligible = {path: s for path, s in shapes.items() if is_eligible(path, spec.eligible)}
+    check_bits(bits or {}, eligible, spec)
+    for path in grids or {}:
+        if path not in eligible:
+            raise InputError(f"`grids` has {path!r}; the eligible leaves are {sorted(eligible)}")
+    return eligible
+
+
 def quantize(
     params: Params,
     mask: Mask,
@@ -205,14 +237,7 @@ def quantize(
         InputError: `params`, `mask`, `bits` or `grids` does not fit `config`, or ranges that need
             data without `grids`.
     """
-    check_tree("params", params, config)
-    check_tree("mask", mask, config)
-    shapes = {path: shape.shape for path, shape in leaf_paths(parameter_shapes(config)).items()}
-    eligible = {path: s for path, s in shapes.items() if is_eligible(path, spec.eligible)}
-    check_bits(bits or {}, eligible, spec)
-    for path in grids or {}:
-        if path not in eligible:
-            raise InputError(f"`grids` has {path!r}; the eligible leaves are {sorted(eligible)}")
+    eligible = check_arguments(params, mask, spec, config, bits, grids)
 
     def leaf(path: str, weights: Array, protected: Array | np.ndarray) -> Array:
         if path not in eligible:

@@ -152,23 +152,45 @@ def protected_size(
             do not fit.
     """
     shapes = {path: tuple(leaf.shape) for path, leaf in leaf_paths(params_or_shapes).items()}
-    flags = _checked_flags(mask, shapes)
+    others = (s for path, s in shapes.items() if not is_eligible(path, spec.eligible))
+    other = sum(math.prod(shape) for shape in others) * DTYPE_BYTES[spec.other_dtype]
+    tensors, unprotected = [], 0
+    for path, layer, counts, widths in counted_tensors(shapes, mask, spec, bits):
+        tensors.append(tensor_size(path, layer, counts, spec, widths))
+        unprotected += sum(dense_bytes(counts, path, spec, None))
+    return ModelSize(tensors=tuple(tensors), other=other, unprotected_total=unprotected + other)
+
+
+def counted_tensors(
+    shapes: dict[str, tuple[int, ...]], mask: Mask, spec: QuantSpec, bits: Bits | None = None
+) -> Iterator[tuple[str, int | None, Counts, np.ndarray | None]]:
+    """What is protected of every eligible checkpoint tensor, one tensor on the host at a time.
+
+    Args:
+        shapes: leaf path -> shape, of all leaves of the model.
+        mask: see `protected_size`.
+        spec: the quantizer.
+        bits: see `protected_size`.
+
+    Yields:
+        Leaf path, layer (None outside the blocks), counts without rows of 16 bits, and the bits
+        of each row (None where all have `spec.bits`).
+
+    Raises:
+        InputError: see `protected_size`.
+    """
+    flags = checked_flags(mask, shapes)
     check_bits(bits or {}, {p: s for p, s in shapes.items() if is_eligible(p, spec.eligible)}, spec)
-    tensors, other, unprotected = [], 0, 0
     for path, shape in shapes.items():
         if not is_eligible(path, spec.eligible):
-            other += math.prod(shape) * DTYPE_BYTES[spec.other_dtype]
             continue
         of_leaf, widths = flags[path], itertools.repeat(None)
         if bits is not None and path in bits:
             channels = np.asarray(bits[path])
             of_leaf, widths = of_leaf & (channels != KEPT), row_widths(channels, path, shape)
-        for (layer, counts), of_rows in zip(
-            _tensor_counts(of_leaf, path, shape), widths, strict=False
-        ):
-            tensors.append(tensor_size(path, layer, counts, spec, of_rows))
-            unprotected += sum(dense_bytes(counts, path, spec, None))
-    return ModelSize(tensors=tuple(tensors), other=other, unprotected_total=unprotected + other)
+        counted = zip(_tensor_counts(of_leaf, path, shape), widths, strict=False)
+        for (layer, counts), of_rows in counted:
+            yield path, layer, counts, of_rows
 
 
 def _tensor_counts(
@@ -185,8 +207,19 @@ def _tensor_counts(
         yield layer, counted[layer if len(counted) > 1 else 0]
 
 
-def _checked_flags(mask: Mask, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array | np.ndarray]:
-    """The mask's leaves with the rank of the params', or an error that names what does not fit."""
+def checked_flags(mask: Mask, shapes: dict[str, tuple[int, ...]]) -> dict[str, Array | np.ndarray]:
+    """The mask's leaves with the rank of the params', not broadcast.
+
+    Args:
+        mask: the mask.
+        shapes: leaf path -> shape, of all leaves of the model.
+
+    Returns:
+        Leaf path -> flags.
+
+    Raises:
+        InputError: what does not fit, by leaf.
+    """
     flags = leaf_paths(mask)
     if flags.keys() != shapes.keys():
         odd = sorted(flags.keys() ^ shapes.keys())

@@ -134,6 +134,29 @@ def print_sensitivity(rows: Sequence[dict[str, Any]], chance: float, folder: str
     console().print(said, highlight=False)
 
 
+def print_packed(found: dict[str, Any]) -> None:
+    """Print the bytes of a packed model by part, and those of its file.
+
+    Args:
+        found: `{folder, quantizer, predicted, written, arrays, float16, bits_per_weight, parts}`,
+            all but the last three texts and bytes; parts as `ModelSize.rows`.
+    """
+    numbers = ["weights", "protected", "codes", "scales", "values", "index", "other", "total"]
+    made = table(f"{found['quantizer']}: bytes by part", ["part"], numbers)
+    for row in found["parts"]:
+        made.add_row(row["part"].replace("_", " "), *(f"{row[key]:,}" for key in numbers))
+    console().print(made)
+    console().print(
+        f"model.safetensors: {found['written']:,} bytes, predicted {found['predicted']:,} "
+        f"({found['arrays']:,} in arrays, the rest its header)\n"
+        f"float16: {found['float16']:,} bytes, {found['float16'] / found['written']:.2f} times as "
+        f"many; {found['bits_per_weight']:.3f} bits per eligible weight\n"
+        f"folder: {found['folder']}",
+        highlight=False,
+        markup=False,
+    )
+
+
 def print_minimal_set(summary: dict[str, Any], curve: list[dict[str, Any]], folder: str) -> None:
     """Print a search: its curve on tune, what was found, and what test says.
 

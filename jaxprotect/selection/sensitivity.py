@@ -17,6 +17,7 @@ from jaxprotect.models.axes import contracted_axes, is_matrix, layer_axis
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params, embed, run_blocks
+from jaxprotect.quantization.packed_params import check_dense
 from jaxprotect.selection.head_moments import HeadMoments, add_lookup, head_moments, lookup_moments
 from jaxprotect.selection.per_sentence import MeasuredKernel, make_probes
 from jaxprotect.selection.rows import language_rows, row_batches
@@ -118,6 +119,7 @@ def language_statistics(
         InputError: an unknown language or kind of labels, no sentence, or gradients that are not
             finite.
     """
+    check_dense("params", params)
     if labels not in LABELS:
         raise InputError(f"`labels` is {labels!r}; allowed are {', '.join(LABELS)}")
     if language is not None and language not in encoded.languages:

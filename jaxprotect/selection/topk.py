@@ -14,6 +14,7 @@ from jaxtyping import Array
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import Eligible, is_eligible, layer_axis
 from jaxprotect.models.transformer import Params
+from jaxprotect.quantization.packed_params import check_dense
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.trees import Cut, above_cut, find_cut, leaf_paths, map_leaves
 
@@ -75,6 +76,7 @@ def by_magnitude(
     ties: Ties = "position",
 ) -> Mask:
     """Protect the weights of largest |w|; arguments as in `by_score`."""
+    check_dense("params", params)
     return by_score(
         jax.tree.map(jnp.abs, params),
         count=count,
