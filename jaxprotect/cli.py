@@ -13,6 +13,7 @@ from jaxprotect.commands.evaluate import Evaluate
 from jaxprotect.commands.export import Export
 from jaxprotect.commands.minimal_set import MinimalSet
 from jaxprotect.commands.pack import Pack
+from jaxprotect.commands.recommend import Recommend
 from jaxprotect.commands.report import Report
 from jaxprotect.commands.sensitivity import Sensitivity
 from jaxprotect.errors import InputError
@@ -24,6 +25,7 @@ Command = (
     | Annotated[MinimalSet, tyro.conf.subcommand("minimal-set")]
     | Annotated[Pack, tyro.conf.subcommand("pack")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Recommend, tyro.conf.subcommand("recommend")]
     | Annotated[Report, tyro.conf.subcommand("report")]
 )
 

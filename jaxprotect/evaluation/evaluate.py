@@ -102,7 +102,8 @@ def evaluate(
             by default.
         start: `prefix` scores every token after a start token; `shift` is the seed protocol.
         batch_tokens: most tokens of one batch; the result does not depend on it.
-        prefix: cached tokens in the place of the start token (`start` prefix only).
+        prefix: cached tokens in the place of the start token (`start` prefix only); the
+            model's own, if it has one, by default.
 
     Returns:
         Nats and sizes of every sentence.
@@ -110,6 +111,7 @@ def evaluate(
     Raises:
         InputError: texts that the tokenizer or the model cannot take, or broken weights.
     """
+    prefix = model.prefix if prefix is None else prefix
     length = 0 if prefix is None else prefix.length
     encoded = encode(model, texts, start=start, batch_tokens=batch_tokens, prefix_tokens=length)
     weights = model.params if params is None else params

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.prefix import Prefix
 from jaxprotect.models.transformer import Params
 
 
@@ -18,6 +19,7 @@ class Model:
         name: hub id or folder, as the user gave it.
         revision: commit of the hub repository; None for a folder.
         sha256: checksum of the weights as stored, over all weight files in order.
+        prefix: cached tokens that stand before every text; packed models may have one.
     """
 
     config: ModelConfig
@@ -26,3 +28,4 @@ class Model:
     name: str
     revision: str | None = None
     sha256: str = ""
+    prefix: Prefix | None = None

@@ -61,6 +61,7 @@ def scheme_evaluator(
 def make_ground(
     model: Model,
     store: StatisticsStore,
+    select: Texts,
     evaluate: EvaluateScheme,
     base: Evaluation,
     file_size: Callable[[Scheme], int],
@@ -73,6 +74,7 @@ def make_ground(
     Args:
         model: the unquantized model.
         store: statistics on the select sentences.
+        select: those sentences.
         evaluate: of `scheme_evaluator`, on the tune sentences.
         base: the original model's evaluation of them.
         file_size: scheme -> bytes of its files.
@@ -92,12 +94,24 @@ def make_ground(
         found = gather(model, spec, store, of_mask, base, reference=reference)
         return replace(found, square=square)
 
+    @functools.cache
+    def select_for(prefix_tokens: int) -> Encoded:
+        return encode(model, select, prefix_tokens=prefix_tokens)
+
+    @functools.cache
+    def select_base() -> Evaluation:
+        return evaluate_encoded(model.params, select_for(0), model.config)
+
+    bos, eos = model.tokenizer.bos_token_id, model.tokenizer.eos_token_id
     return Ground(
         params=model.params,
         config=model.config,
         evidence=evidence,
         measure=lambda scheme: relative_damages(base, evaluate(scheme)),
         file_size=file_size,
+        select=select_for,
+        select_base=select_base,
+        start=eos if bos is None else bos,
         rounds=rounds,
     )
 

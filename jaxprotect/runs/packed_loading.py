@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jaxprotect.quantization.matrices import tensor_name
 from jaxprotect.quantization.packed_params import packed_params
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.packed_files import FORMAT, MANIFEST, VERSION
+from jaxprotect.runs.prefix_files import PREFIX_FILE, load_prefix
 from jaxprotect.trees import leaf_paths
 
 _ENTRIES = ("spec", "model", "tokenizer", "bytes", "sha256")
@@ -92,7 +93,8 @@ def load_packed(folder: Path | str) -> Model:
         folder: a folder that `pack` wrote.
 
     Returns:
-        The model; its name is the folder, its checksum that of `model.safetensors`.
+        The model, with its cached prefix if there is one; its name is the folder, its checksum that
+        of `model.safetensors`.
 
     Raises:
         InputError: not a packed model, a newer format, a damaged or truncated file, or files that
@@ -122,13 +124,16 @@ def load_packed(folder: Path | str) -> Model:
             }
 
         params = packed_params(read, spec, config)
-    return Model(
+    model = Model(
         config=config,
         params=params,
         tokenizer=hub.read_tokenizer(folder, config) if manifest["tokenizer"] else None,
         name=str(folder),
         sha256=checksum(folder, [SINGLE]),
     )
+    if (folder / PREFIX_FILE).exists():
+        return replace(model, prefix=load_prefix(folder / PREFIX_FILE, model))
+    return model
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,15 @@ NAMES = ("keys", "values", "hidden")
 """Arrays of a prefix, as in the struct and in the file."""
 
 
+PREFIX_FILE = "prefix.safetensors"
+"""Its name beside packed weights."""
+
+
+def prefix_file_size(prefix: Prefix, model: Model) -> int:
+    """Bytes of the file that `save_prefix` writes, header included."""
+    return len(_serialize(prefix, model))
+
+
 def save_prefix(path: Path, prefix: Prefix, model: Model) -> None:
     """Write a prefix in float16, so that it is whole or absent.
 
@@ -29,6 +38,10 @@ def save_prefix(path: Path, prefix: Prefix, model: Model) -> None:
     Raises:
         InputError: a prefix of another architecture, or values that float16 cannot hold.
     """
+    write_atomically(path, _serialize(prefix, model))
+
+
+def _serialize(prefix: Prefix, model: Model) -> bytes:
     check_prefix(prefix, model.config)
     rounded = round_prefix(prefix)
     arrays = {name: np.asarray(getattr(rounded, name), np.float16) for name in NAMES}
@@ -37,7 +50,7 @@ def save_prefix(path: Path, prefix: Prefix, model: Model) -> None:
         "tokens": json.dumps(list(prefix.tokens)),
         "sha256": _checksum(arrays, prefix.tokens),
     }
-    write_atomically(path, save(arrays, header))
+    return save(arrays, header)
 
 
 def load_prefix(path: Path, model: Model) -> Prefix:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jaxprotect.errors import InputError
+from jaxprotect.evaluation.encoding import Encoded
+from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.quantize import Mask
@@ -35,6 +37,9 @@ class Ground:
         evidence: quantizer -> what is known under it.
         measure: scheme -> relative damages on the tune sentences.
         file_size: scheme -> bytes of the files that it is stored in.
+        select: P -> the select sentences, with room for a cached prefix of P tokens.
+        select_base: the original model's evaluation of them.
+        start: id of the start token; None where sentences begin without one.
         rounds: candidates per guided choice.
     """
 
@@ -43,7 +48,14 @@ class Ground:
     evidence: Callable[[QuantSpec], Evidence]
     measure: Callable[[Scheme], Mapping[str, float]]
     file_size: Callable[[Scheme], int]
+    select: Callable[[int], Encoded]
+    select_base: Callable[[], Evaluation]
+    start: int | None = None
     rounds: int = 2
+
+    def worst(self, scheme: Scheme) -> float:
+        """The largest relative damage on the tune sentences."""
+        return max(self.measure(scheme).values())
 
     def plain(self, spec: QuantSpec) -> Scheme:
         """Plain quantization."""

@@ -1,0 +1,67 @@
+"""`jaxprotect recommend`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from jaxprotect.commands.options import Flat, print_json
+from jaxprotect.selection.recommendation import Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommend:
+    """Say what to protect, and how, so that the packed model fits a budget.
+
+    Every technique is tried within the budget: chosen on select, compared on tune; the best one is
+    measured once on test and, with --pack, written as a packed model.
+
+    Args:
+        budget_bytes: bytes of the packed weights, indices and scales included.
+        model: `reference`, a Hugging Face folder, or a hub id.
+        revision: commit, branch or tag of a hub id.
+        texts: `reference`, `flores`, or a folder of `<language>.txt`.
+        languages: languages to serve; all by default.
+        options: what is tried.
+        reference: languages whose mean the disparity divides by.
+        statistics: folder of statistics to share, such as `runs/sensitivity/statistics`.
+        pack: also write the model there.
+        json: print JSON.
+    """
+
+    budget_bytes: int
+    model: str = "reference"
+    revision: str | None = None
+    texts: str = "reference"
+    languages: tuple[str, ...] | None = None
+    options: Annotated[Options, Flat] = Options()
+    reference: tuple[str, ...] | None = None
+    statistics: Path = Path("runs/recommend/statistics")
+    pack: Path | None = None
+    json: bool = False
+
+    def run(self) -> None:
+        """Try, choose, print, and write if asked."""
+        from jaxprotect.evaluation.texts import SPLITS, load_texts
+        from jaxprotect.models.hub import load_model
+        from jaxprotect.runs.recommend import open_workplace, recommend
+        from jaxprotect.runs.scheme_files import pack_scheme, refuse_used_folder
+        from jaxprotect.runs.scheme_tables import print_recommendation
+
+        if self.pack is not None:
+            refuse_used_folder(self.pack)
+        texts = {s: load_texts(self.texts, languages=self.languages, split=s) for s in SPLITS}
+        model = load_model(self.model, revision=self.revision)
+        place = open_workplace(
+            model,
+            texts,
+            statistics=self.statistics,
+            reference=self.reference,
+            rounds=self.options.rounds,
+        )
+        made = recommend(place, self.budget_bytes, options=self.options, reference=self.reference)
+        if self.pack is not None:
+            pack_scheme(self.pack, model, made.scheme)
+        if self.json:
+            print_json({"summary": made.summary, "tried": made.tried, "languages": made.damages})
+        else:
+            print_recommendation(made, None if self.pack is None else str(self.pack))

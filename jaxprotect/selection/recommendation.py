@@ -1,0 +1,52 @@
+"""Options of a recommendation."""
+
+from dataclasses import dataclass
+
+from jaxprotect.errors import InputError
+from jaxprotect.models.axes import Eligible
+
+TECHNIQUE_NAMES = (
+    "round_to_nearest",
+    "calibrated_ranges",
+    "error_compensation",
+    "guided_protection",
+    "guided_protection_int8",
+    "clipped_protection",
+    "mixed_precision",
+    "clipped_mixed_precision",
+    "clipped_mixed_protection",
+    "whole_heads",
+    "whole_layers",
+    "cached_prefix",
+)
+"""Every technique, see `techniques.TECHNIQUES`; here because that takes long to import."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is tried within a budget.
+
+    Args:
+        techniques: which techniques; combinations of the best follow.
+        combine: also try the best with error compensation and a cached prefix.
+        eligible: which parameters are quantized at all.
+        rounds: candidates per guided choice.
+        draws: bootstrap draws.
+    """
+
+    techniques: tuple[str, ...] = TECHNIQUE_NAMES
+    combine: bool = True
+    eligible: Eligible = "matrices"
+    rounds: int = 2
+    draws: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Refuse techniques that do not exist, or none."""
+        unknown = [name for name in self.techniques if name not in TECHNIQUE_NAMES]
+        if unknown or not self.techniques:
+            arrived = repr(unknown[0]) if unknown else "empty"
+            raise InputError(
+                f"`techniques` has {arrived}; allowed are {', '.join(TECHNIQUE_NAMES)}"
+            )
+        if self.rounds < 1:
+            raise InputError(f"`rounds` is {self.rounds}; it must be at least 1")
