@@ -3,12 +3,13 @@
 import csv
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from jaxprotect.cli import main
 from jaxprotect.models.hub import load_model
-from jaxprotect.runs.mask_files import load_mask
+from jaxprotect.runs.mask_files import load_mask, save_mask
 from jaxprotect.selection import masks
 from tests.tiny import save_tiny_model
 
@@ -116,9 +117,51 @@ def test_minimal_set_from_shared_statistics(mapped, tiny, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["summary"] == summary
 
 
+def test_a_packed_model_is_evaluated_and_exported(tiny, tmp_path, capsys):
+    packed, exported = tmp_path / "packed", tmp_path / "exported"
+    main(["pack", "--model", tiny, "--out", str(packed), "--bits", "3", "--protect", "0.01"])
+    shown = capsys.readouterr().out
+    written = (packed / "model.safetensors").stat().st_size
+    assert f"{written:,} bytes, predicted {written:,}" in shown
+    assert "token embedding" in shown
+    main(["census", "--model", str(packed), "--json"])
+    assert json.loads(capsys.readouterr().out)["eligible"]["matrices"] == (6144 + 128 + 96) * 8
+    main(["export", "--model", str(packed), "--out", str(exported), "--json"])
+    assert json.loads(capsys.readouterr().out)["dtype"] == "float32"
+    rows, measured = [], ["--languages", "eng_Latn", "--draws", "99", "--json"]
+    for model in (packed, exported):
+        main(["evaluate", "--model", str(model), *measured])
+        rows.append(json.loads(capsys.readouterr().out)[0])
+    assert rows[0]["nats"] == pytest.approx(rows[1]["nats"], rel=1e-6)
+    base = ["--model", str(packed), "--languages", "eng_Latn", "--out", str(tmp_path / "new")]
+    assert "is a packed model" in refused(capsys, "sensitivity", *base)
+    assert "is a packed model" in refused(capsys, "minimal-set", "--share", "0.5", *base)
+    assert "is a packed model" in refused(capsys, "evaluate", *base[:4], "--quantize")
+    assert "is a packed model" in refused(capsys, "pack", *base[:2], *base[-2:])
+    assert "exists already" in refused(capsys, "export", *base[:2], "--out", str(exported))
+
+
+def test_pack_with_a_mask_file(tiny, tmp_path, capsys):
+    model, file = load_model(tiny), tmp_path / "mask.npz"
+    save_mask(file, masks.components(model.params, ["mlp"]), model)
+    out = tmp_path / "packed"
+    main(["pack", "--model", tiny, "--out", str(out), "--mask", str(file), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["predicted"] == found["written"] == (out / "model.safetensors").stat().st_size
+    protected = {row["part"]: row["protected"] for row in found["parts"]}
+    assert protected["mlp"] == protected["model"] == 2 * 8 * 32
+    assert found["float16"] == 2 * sum(leaf.size for leaf in jax.tree.leaves(model.params))
+    both = ["pack", "--model", tiny, "--mask", str(file), "--protect", "0.1"]
+    assert "`mask` and `protect` are both given" in refused(capsys, *both)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["pack", "--model", "/no/where"], "`/no/where` does not exist"),
+        (["pack", "--mask", "no.npz"], "`mask` no.npz cannot be read"),
+        (["pack", "--protect", "2"], "`fraction` is 2.0; allowed is 0 to 1"),
+        (["export", "--model", "/no/where"], "`/no/where` does not exist"),
         (["census", "--model", "no/such folder"], "`no/such folder`"),
         (["evaluate", "--languages", "xxx_Xxxx"], "`languages` names xxx_Xxxx"),
         (["evaluate", "--quantize", "--bits", "9"], "`bits` is 9; allowed are 2 to 8"),

@@ -15,9 +15,9 @@ from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.families import COMMON_IGNORED, Family, Fields, get_family, refused
 from jaxprotect.models.layers import ACTIVATIONS
 
-PACKED_MARK: Fields = {"quantization_config": {"quant_method": "jaxprotect"}}
-"""What marks the config of packed weights: `transformers` refuses it, instead of drawing weights
-for names that it does not find."""
+PACKED = "jaxprotect"
+"""`model_type` of packed weights: `transformers` refuses a type that it does not know, where it
+would draw random weights for names that it does not find."""
 
 
 def _require_sizes(values: Fields, family: Family) -> None:
@@ -60,7 +60,7 @@ def read_config(hf_config: PretrainedConfig) -> ModelConfig:
     hf, defaults = hf_config.to_dict(), type(hf_config)().to_dict()
     known = {*family.fields.values(), *family.special, *family.ignored, *COMMON_IGNORED}
     for name, value in hf.items():
-        if name in known or name.endswith("_token_id") or PACKED_MARK.get(name) == value:
+        if name in known or name.endswith("_token_id"):
             continue
         if name in defaults and value != defaults[name]:
             raise refused(name, value, repr(defaults[name]))
@@ -90,13 +90,24 @@ def load_config(folder: Path | str) -> ModelConfig:
         raise InputError(f"`{path}` is not readable as JSON: {error}") from None
     if not isinstance(raw, dict):
         raise InputError(f"`{path}` holds a {type(raw).__name__}; allowed: a JSON object")
+    packed = raw.get("model_type") == PACKED
+    if packed:
+        raw = raw | {"model_type": raw.pop("packed_model_type", None)}
     get_family(raw.get("model_type"))
     try:
-        hf_config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
+        if packed:
+            hf_config = AutoConfig.for_model(**raw)
+        else:
+            hf_config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
     except Exception as error:  # the validators of transformers raise many types
         reason = " ".join(str(error).split())
         raise InputError(f"`{path}` is refused by transformers: {reason}") from error
     return read_config(hf_config)
+
+
+def mark_packed(content: Fields) -> Fields:
+    """The content of `config.json` beside packed weights, which only this package reads."""
+    return content | {"model_type": PACKED, "packed_model_type": content["model_type"]}
 
 
 def write_config(config: ModelConfig) -> Fields:

@@ -15,12 +15,12 @@ from typing import Any
 from huggingface_hub import HfApi, constants, errors, snapshot_download
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import httpx, validate_repo_id
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.checkpoint import load_params
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.config_files import load_config
+from jaxprotect.models.config_files import load_config, write_config
 from jaxprotect.models.model import Model
 from jaxprotect.models.weight_files import FLAX, INDEX, SINGLE
 
@@ -257,12 +257,13 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
         raise InputError(f"`{repo}` cannot be fetched: {_first_line(reason)}") from e
 
 
-def read_tokenizer(folder: Path, config: ModelConfig) -> Any:
+def read_tokenizer(folder: Path, config: ModelConfig, *, packed: bool = False) -> Any:
     """The tokenizer of a model folder.
 
     Args:
         folder: a Hugging Face folder, or a packed one.
         config: the architecture that its tokens must fit.
+        packed: the folder's own config is not one that `transformers` knows.
 
     Returns:
         A `transformers` tokenizer.
@@ -277,8 +278,9 @@ def read_tokenizer(folder: Path, config: ModelConfig) -> Any:
             f"`{folder}` has no tokenizer: found {_listed(sorted(present)) or 'none of its files'},"
             " allowed `tokenizer.json`, or `vocab.json` with `merges.txt`"
         )
+    known = {"config": AutoConfig.for_model(**write_config(config))} if packed else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **known)
     except Exception as error:  # transformers and tokenizers raise whatever the files provoke
         raise InputError(
             f"`{folder}`: the tokenizer fails to load: {_first_line(error)}"

@@ -161,12 +161,14 @@ def decode_tile(packed: PackedKernel, tile: Int[Array, ""]) -> Float[Array, "R i
     rows, inputs = packed.tile_rows, packed.inputs
     longest = max(map(kind_bits, packed.kinds))
     units = jax.lax.dynamic_slice_in_dim(packed.units, packed.first[tile], longest)
-    scale, zero = packed.scale, packed.zero
-    if packed.scale.shape[0] > 1:
-        scale, zero = (
-            None if of is None else jax.lax.dynamic_slice_in_dim(of, tile * rows, rows)
-            for of in (scale, zero)
-        )
+
+    def of_tile(numbers: Array) -> Array:
+        if numbers.shape[0] == 1:
+            return numbers
+        return jax.lax.dynamic_slice_in_dim(numbers, tile * rows, rows)
+
+    scale = of_tile(packed.scale)
+    zero = None if packed.zero is None else of_tile(packed.zero)
 
     def of_kind(kind: Kind) -> Array:
         used = units[: kind_bits(kind)].reshape(-1)

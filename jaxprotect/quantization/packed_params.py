@@ -1,5 +1,6 @@
 """Packed arrays -> a parameter tree that stays packed, and from there the dense one."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -103,6 +104,7 @@ def check_dense(name: str, params: Params) -> None:
         )
 
 
+@functools.partial(jax.jit, static_argnames=("path", "shape"))
 def unpack_leaf(kernel: PackedKernel, path: str, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """One leaf of `unpack_params`."""
     stacked = layer_axis(path) is not None

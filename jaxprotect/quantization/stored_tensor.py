@@ -89,7 +89,7 @@ def read_tensor(
             )
     if flags[widths == KEPT].any():
         raise InputError(f"tensor `{name}`: the index names weights in rows of {KEPT} bits")
-    full = flags.all(axis=1)
+    full = np.all(flags, axis=1, keepdims=True)
     per_row = [arrays.get(part) for part in ("scales", "zeros")]
     if spec.granularity != "tensor" and contracted_axes(path):
         _, groups = scale_shape(path, outputs, inputs, spec)
@@ -98,9 +98,9 @@ def read_tensor(
     return StoredTensor(
         inputs=inputs,
         widths=widths,
-        full=full,
+        full=full.reshape(-1),
         counts=np.count_nonzero(flags, axis=1),
-        columns=np.nonzero(flags & ~full[:, None])[1].astype(np.int32),
+        columns=np.nonzero(flags & ~full)[1].astype(np.int32),
         codes={
             width: arrays[f"codes.{width}"] for width in range(2, 9) if f"codes.{width}" in arrays
         },

@@ -10,6 +10,7 @@ from jaxprotect.evaluation.evaluate import encode
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models.model import Model
+from jaxprotect.quantization.packed_params import check_dense
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.evidence import (
@@ -70,6 +71,7 @@ def find_minimal_set(
     Raises:
         InputError: texts, options or statistics that do not fit, or another search in `out`.
     """
+    check_dense("model", model.params)
     search = Search() if search is None else search
     if search.criterion not in CRITERIA:
         allowed = ", ".join(CRITERIA)

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.config_files import PACKED_MARK, write_config
+from jaxprotect.models.config_files import mark_packed, write_config
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
 from jaxprotect.models.weight_files import SINGLE
@@ -107,7 +107,7 @@ def pack(
     check_tree("params", weights, model.config)
     layout = model_layout(weights, mask, spec, bits)
     size = protected_size(weights, mask, spec, bits)
-    config = write_config(model.config) | PACKED_MARK | {"torch_dtype": "float32"}
+    config = mark_packed(write_config(model.config)) | {"torch_dtype": "float32"}
     if model.tokenizer is not None:
         tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
         config |= {token: getattr(model.tokenizer, token) for token in tokens}

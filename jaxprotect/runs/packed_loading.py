@@ -127,7 +127,9 @@ def load_packed(folder: Path | str) -> Model:
     model = Model(
         config=config,
         params=params,
-        tokenizer=hub.read_tokenizer(folder, config) if manifest["tokenizer"] else None,
+        tokenizer=hub.read_tokenizer(folder, config, packed=True)
+        if manifest["tokenizer"]
+        else None,
         name=str(folder),
         sha256=checksum(folder, [SINGLE]),
     )

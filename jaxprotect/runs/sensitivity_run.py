@@ -11,6 +11,7 @@ from jaxprotect.errors import InputError
 from jaxprotect.evaluation.damage import Row
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models.model import Model
+from jaxprotect.quantization.packed_params import check_dense
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.evidence import collect_statistics
 from jaxprotect.runs.results import write_csv
@@ -76,6 +77,7 @@ def map_sensitivity(
     Raises:
         InputError: a fraction that holds no weight, or statistics of something else in `out`.
     """
+    check_dense("model", model.params)
     if masks.target_count(masks.eligible_count(model.params, spec.eligible), None, fraction) < 1:
         raise InputError(f"`fraction` is {fraction}, which is not one weight of this model")
     store = collect_statistics(
