@@ -8,7 +8,7 @@ import numpy as np
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import is_eligible
 from jaxprotect.models.transformer import Params
-from jaxprotect.quantization.grid import Bits, Grids, leaf_grid
+from jaxprotect.quantization.grid import Bits, Grids, compiled_leaf_grid
 from jaxprotect.quantization.quantize import Mask, decode_leaf, encode_leaf
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.trees import leaf_paths
@@ -48,10 +48,10 @@ def changed_codes(
             continue
         free = ~np.broadcast_to(np.asarray(flags[path]), weights.shape)
         protected = jnp.asarray(flags[path])
-        plain = leaf_grid(weights, protected, path, usual, bits)
+        plain = compiled_leaf_grid(weights, protected, path, usual, bits)
         grid = (grids or {}).get(path)
         if grid is None:
-            grid = leaf_grid(weights, protected, path, spec, bits)
+            grid = compiled_leaf_grid(weights, protected, path, spec, bits)
         before, now = (
             encode_leaf(leaf, of_leaf, path, spec, bits)
             for leaf, of_leaf in ((weights, plain), (after[path], grid))

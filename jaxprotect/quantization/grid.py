@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
@@ -22,6 +23,7 @@ __all__ = [
     "block_bits",
     "check_bits",
     "code_limits",
+    "compiled_leaf_grid",
     "counted_weights",
     "exact_divide",
     "grid_of_range",
@@ -123,6 +125,10 @@ def leaf_grid(
     view, _ = scale_blocks(weights.astype(jnp.float32), path, spec)
     counted, axes = counted_weights(protected, weights.shape, path, spec)
     return FINDERS[spec.ranges](view, counted, axes, spec, block_bits(bits, path, spec))
+
+
+compiled_leaf_grid = jax.jit(leaf_grid, static_argnums=(2, 3))
+"""`leaf_grid`, compiled once per leaf and quantizer; a search for a range is slow without."""
 
 
 def check_bits(bits: Bits, shapes: dict[str, tuple[int, ...]], spec: QuantSpec) -> None:

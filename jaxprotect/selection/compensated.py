@@ -16,7 +16,7 @@ from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.layers import layer_norm
 from jaxprotect.models.transformer import Params, block_output, embed
 from jaxprotect.quantization.compensation import Compensation, compensate_leaf
-from jaxprotect.quantization.grid import Bits, Grids, leaf_grid
+from jaxprotect.quantization.grid import Bits, Grids, compiled_leaf_grid
 from jaxprotect.quantization.quantize import Mask, quantize_leaf, quantize_tree
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection.rows import language_rows, row_batches
@@ -136,7 +136,7 @@ def compensate(
         of_bits = bits and {p: b[at] if b.shape[0] > 1 else b for p, b in bits.items() if p == path}
         whole = (grids or {}).get(path)
         if whole is None:
-            whole = _leaf_grid(leaves[path], jnp.asarray(flags[path]), path, spec, bits)
+            whole = compiled_leaf_grid(leaves[path], jnp.asarray(flags[path]), path, spec, bits)
         protected = jnp.broadcast_to(jnp.asarray(flags[path]), leaves[path].shape)[at]
         grid = jax.tree.map(lambda values: values[at], whole)
         one = compensate_leaf(
@@ -194,11 +194,6 @@ def _block_with(rounded: dict[str, Array], params: Params, layer: int) -> Params
     return map_leaves(
         lambda path, leaf: rounded.get(f"blocks/{path}", leaf[layer]), params["blocks"]
     )
-
-
-@functools.partial(jax.jit, static_argnames=("path", "spec"))
-def _leaf_grid(weights: Array, protected: Array, path: str, spec: QuantSpec, bits: Bits | None):
-    return leaf_grid(weights, protected, path, spec, bits)
 
 
 def _batches(

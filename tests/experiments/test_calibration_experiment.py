@@ -31,7 +31,7 @@ def config(tmp_path):
     return exp_018.Config(
         setup=Setup(model=str(folder), languages=LANGUAGES, draws=200, out=tmp_path / "run"),
         quantizers=("int3-channel",),
-        methods=("mse", "fisher_mse_minimax", "learned_worst", "gptq_mse"),
+        methods=("mse", "learned_worst", "gptq_mse"),
         matrix_methods=("gptq_mse",),
         steps=2,
     )
@@ -73,7 +73,7 @@ def test_calibration_combines_with_protection(config, tmp_path):
     config = replace(
         config,
         setup=replace(config.setup, out=tmp_path / "kept"),
-        methods=("activation_mse", "gptq_absmax"),
+        methods=("fisher_mse_minimax", "gptq_absmax"),
         matrix=(),
         protect=0.02,
     )
