@@ -9,7 +9,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python -m experiments.quickstart
 
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
