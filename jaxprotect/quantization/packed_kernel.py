@@ -7,6 +7,7 @@ unit. Protected weights inside coded rows are a list, sorted by stored row, that
 the decoded tile. Leaves of several layers have all arrays stacked, padded to the longest.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,12 +124,20 @@ def packed_matmul(
         The product, in the dtype of `x`.
     """
     rows, tiles = packed.tile_rows, packed.kind.shape[0]
+    # In order, the last tile is cut to what fits, so that logits are not copied to lose padding.
+    in_order = packed.order is None
+    width = max(rows, math.prod(packed.outputs)) if in_order else tiles * rows
 
-    def add_tile(tile: Array, y: Array) -> Array:
+    def add_tile(index: Any, y: Array) -> Array:
+        tile = jnp.asarray(index)
         part = jnp.einsum("...i,ri->...r", x, decode_tile(packed, tile).astype(x.dtype))
-        return jax.lax.dynamic_update_slice_in_dim(y, part, tile * rows, axis=-1)
+        start = jnp.minimum(tile * rows, width - rows)
+        before = tile * rows - start
+        there = jax.lax.dynamic_slice_in_dim(y, start, rows, axis=-1)
+        part = jnp.where(jnp.arange(rows) < before, there, jnp.roll(part, before, axis=-1))
+        return jax.lax.dynamic_update_slice_in_dim(y, part, start, axis=-1)
 
-    empty = jnp.zeros((*x.shape[:-1], tiles * rows), x.dtype)
+    empty = jnp.zeros((*x.shape[:-1], width), x.dtype)
     y = jax.lax.fori_loop(0, tiles, add_tile, empty)
     return _in_order(y, packed, axis=-1)
 
@@ -144,8 +153,7 @@ def _in_order(values: Array, packed: PackedKernel, axis: int) -> Array:
     """Stored rows as the outputs are numbered, without padding."""
     if packed.order is not None:
         return jnp.take(values, packed.order, axis=axis)
-    count = int(np.prod(packed.outputs))
-    return jax.lax.slice_in_dim(values, 0, count, axis=axis % values.ndim)
+    return jax.lax.slice_in_dim(values, 0, math.prod(packed.outputs), axis=axis % values.ndim)
 
 
 def decode_tile(packed: PackedKernel, tile: Int[Array, ""]) -> Float[Array, "R inputs"]:

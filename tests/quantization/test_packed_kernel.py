@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxprotect.errors import InputError
+from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.loss import sentence_nats
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import forward, unembed
@@ -34,6 +35,10 @@ from tests.tiny import CONFIG, SEPARATE, random_params
 TOKENS = np.random.default_rng(0).integers(0, 37, (3, 11))
 
 
+def slow(found):
+    return pytest.param(found, marks=pytest.mark.slow)
+
+
 def packed_and_dense(config, spec, seed=0, mixed=False, mask=None):
     params = random_params(config, seed)
     mask = random_mask(params, seed) if mask is None else mask
@@ -55,7 +60,9 @@ def assert_close(ours, theirs, bar=1e-5):
 
 
 @pytest.mark.parametrize("tile", [2**16, 8 * 16])
-@pytest.mark.parametrize("found", [CASES[1], CASES[5], CASES[8], CASES[10]], ids=name_of)
+@pytest.mark.parametrize(
+    "found", [CASES[8], *map(slow, (CASES[1], CASES[5], CASES[10]))], ids=name_of
+)
 def test_products_and_rows_are_those_of_the_dense_matrix(found, tile, monkeypatch):
     monkeypatch.setattr(packed_params_module, "TILE", tile)
     config, spec, seed, mixed = found
@@ -90,7 +97,7 @@ def test_a_product_of_every_width(width, granularity):
         np.testing.assert_array_equal(table[jnp.arange(11)], weights)
 
 
-@pytest.mark.parametrize("found", [CASES[4], CASES[9], CASES[7]], ids=name_of)
+@pytest.mark.parametrize("found", [CASES[4], *map(slow, (CASES[9], CASES[7]))], ids=name_of)
 def test_forward_and_loss_are_those_of_the_fake_quantized_model(found):
     config, spec, seed, mixed = found
     packed, dense = packed_and_dense(config, spec, seed, mixed)
@@ -101,6 +108,7 @@ def test_forward_and_loss_are_those_of_the_fake_quantized_model(found):
     assert_close(nats(packed, TOKENS, scored, config), nats(dense, TOKENS, scored, config))
 
 
+@pytest.mark.slow
 def test_a_packed_model_holds_its_codes_and_little_else():
     config = ModelConfig(
         family="gpt2", layers=3, width=64, heads=4, mlp_width=256, vocab_size=512, context=32
@@ -132,7 +140,7 @@ def test_where_every_weight_is_needed_packed_params_are_refused():
     for use in (
         lambda: check_dense("params", packed),
         lambda: masks.by_magnitude(packed, fraction=0.1),
-        lambda: language_statistics(packed, None, CONFIG),
+        lambda: language_statistics(packed, object.__new__(Encoded), CONFIG),
     ):
         with pytest.raises(InputError, match="`params` is a packed model; allowed: the model it"):
             use()
