@@ -120,7 +120,8 @@ def _one_budget(
     config: Config, run: Run, model: Model, place: Workplace, name: str, budget: int
 ) -> Run:
     """Everything within one budget, measured on test; the recommendation last."""
-    found = try_budget(place, budget, options=config.options)
+    eligible = config.setup.spec.eligible
+    found = try_budget(place, budget, eligible=eligible, options=config.options)
     named = [(f"{name}--{one.technique.replace(' + ', '+')}", one) for one in found]
     for variant, one in [*named, (f"{name}--recommended", found[0])]:
         if variant not in run.variants:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from jaxprotect.commands.options import Flat, print_json
 from jaxprotect.selection.recommendation import Options
@@ -21,8 +21,10 @@ class Recommend:
         revision: commit, branch or tag of a hub id.
         texts: `reference`, `flores`, or a folder of `<language>.txt`.
         languages: languages to serve; all by default.
+        eligible: which parameters are quantized at all.
         options: what is tried.
         reference: languages whose mean the disparity divides by.
+        draws: bootstrap draws.
         statistics: folder of statistics to share, such as `runs/sensitivity/statistics`.
         pack: also write the model there.
         json: print JSON.
@@ -33,8 +35,10 @@ class Recommend:
     revision: str | None = None
     texts: str = "reference"
     languages: tuple[str, ...] | None = None
+    eligible: Literal["matrices", "weights", "everything"] = "matrices"
     options: Annotated[Options, Flat] = Options()
     reference: tuple[str, ...] | None = None
+    draws: int = 10_000
     statistics: Path = Path("runs/recommend/statistics")
     pack: Path | None = None
     json: bool = False
@@ -58,7 +62,14 @@ class Recommend:
             reference=self.reference,
             rounds=self.options.rounds,
         )
-        made = recommend(place, self.budget_bytes, options=self.options, reference=self.reference)
+        made = recommend(
+            place,
+            self.budget_bytes,
+            eligible=self.eligible,
+            options=self.options,
+            reference=self.reference,
+            draws=self.draws,
+        )
         if self.pack is not None:
             pack_scheme(self.pack, model, made.scheme)
         if self.json:

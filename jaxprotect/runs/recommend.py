@@ -13,6 +13,7 @@ from jaxprotect.evaluation.disparity import compare, disparity
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.texts import Texts
+from jaxprotect.models.axes import Eligible
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.scheme import Scheme
@@ -94,6 +95,7 @@ def try_budget(
     place: Workplace,
     budget: int,
     *,
+    eligible: Eligible = "matrices",
     options: Options | None = None,
 ) -> list[Tried]:
     """Every technique and the combinations of the best, the best on tune first.
@@ -101,6 +103,7 @@ def try_budget(
     Args:
         place: of `open_workplace`.
         budget: bytes of the files; nothing is larger.
+        eligible: which parameters are quantized at all.
         options: what is tried; everything by default.
 
     Returns:
@@ -111,7 +114,7 @@ def try_budget(
     """
     options = Options() if options is None else options
     # Two bytes for each weight that is not quantized: exact for half precision checkpoints.
-    base = QuantSpec(protected_dtype="float16", eligible=options.eligible)
+    base = QuantSpec(protected_dtype="float16", eligible=eligible)
     techniques = {name: TECHNIQUES[name] for name in options.techniques}
     bar = tqdm(total=len(techniques) + options.combine, unit="technique", desc="recommend")
 
@@ -154,16 +157,20 @@ def recommend(
     place: Workplace,
     budget: int,
     *,
+    eligible: Eligible = "matrices",
     options: Options | None = None,
     reference: Sequence[str] | None = None,
+    draws: int = 10_000,
 ) -> Recommendation:
     """The scheme within a budget that tune prefers, with what test says of it.
 
     Args:
         place: of `open_workplace`.
         budget: bytes of the files.
+        eligible: which parameters are quantized at all.
         options: what is tried; everything by default.
         reference: reference languages.
+        draws: bootstrap draws.
 
     Returns:
         The recommendation.
@@ -172,12 +179,12 @@ def recommend(
         InputError: a budget below the smallest possible file.
     """
     options = Options() if options is None else options
-    found = try_budget(place, budget, options=options)
+    found = try_budget(place, budget, eligible=eligible, options=options)
     best = found[0]
     plain = next((one for one in found if one.technique == ROUND_TO_NEAREST), best)
     evaluation = place.evaluate(best.scheme)
-    result = disparity(place.base, evaluation, reference=reference, draws=options.draws)
-    against = compare(place.base, place.evaluate(plain.scheme), evaluation, draws=options.draws)
+    result = disparity(place.base, evaluation, reference=reference, draws=draws)
+    against = compare(place.base, place.evaluate(plain.scheme), evaluation, draws=draws)
     change = against.worst_relative
     summary = {
         "technique": best.technique,

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from jaxprotect.errors import InputError
-from jaxprotect.models.axes import Eligible
 
 TECHNIQUE_NAMES = (
     "round_to_nearest",
@@ -29,16 +28,12 @@ class Options:
     Args:
         techniques: which techniques; combinations of the best follow.
         combine: also try the best with error compensation and a cached prefix.
-        eligible: which parameters are quantized at all.
         rounds: candidates per guided choice.
-        draws: bootstrap draws.
     """
 
     techniques: tuple[str, ...] = TECHNIQUE_NAMES
     combine: bool = True
-    eligible: Eligible = "matrices"
     rounds: int = 2
-    draws: int = 10_000
 
     def __post_init__(self) -> None:
         """Refuse techniques that do not exist, or none."""
