@@ -23,7 +23,7 @@ from jaxprotect.runs.evidence import collect_statistics
 from jaxprotect.runs.ground import make_ground, scheme_evaluator
 from jaxprotect.runs.scheme_files import scheme_file_size
 from jaxprotect.selection.frontier import Tried, best_of_each, combinations
-from jaxprotect.selection.recipes import Ground
+from jaxprotect.selection.recipes import Ground, fitting_quantizers
 from jaxprotect.selection.recommendation import Options
 from jaxprotect.selection.techniques import TECHNIQUES
 
@@ -115,6 +115,7 @@ def try_budget(
     options = Options() if options is None else options
     # Two bytes for each weight that is not quantized: exact for half precision checkpoints.
     base = QuantSpec(protected_dtype="float16", eligible=eligible)
+    fitting_quantizers(place.ground, budget, base)  # refuses a budget before any work
     techniques = {name: TECHNIQUES[name] for name in options.techniques}
     bar = tqdm(total=len(techniques) + options.combine, unit="technique", desc="recommend")
 
