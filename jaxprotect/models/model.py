@@ -14,7 +14,7 @@ class Model:
 
     Args:
         config: the architecture.
-        params: float32 parameter tree.
+        params: float32 parameter tree; of a packed model its matrices bring their own product.
         tokenizer: the checkpoint's `transformers` tokenizer.
         name: hub id or folder, as the user gave it.
         revision: commit of the hub repository; None for a folder.
