@@ -1,14 +1,18 @@
 # make quickstart: Exp-010 to Exp-014 on the shipped model. make test: lint, types, tests.
+# make test-all: the slow tests too.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test test-all lint clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python -m experiments.quickstart
 
 test: $(VENV)/.installed-test lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-test
