@@ -162,7 +162,7 @@ def compensate(
         )
         solve("head/kernel", slice(None), jnp.asarray(total))
 
-    def leaf(path: str, weights: Array, protected: Array, rounded: Array) -> Array:
+    def leaf(path: str, weights: Array, protected: Array | np.ndarray, rounded: Array) -> Array:
         if path in solved:
             return jnp.concatenate(solved[path])
         if not is_eligible(path, spec.eligible):
