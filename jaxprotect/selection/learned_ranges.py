@@ -253,7 +253,7 @@ def _gradient(
     def loss(logs: dict[str, Array]) -> Array:
         grids = moved(start, logs)
 
-        def leaf(path: str, w: Array, protected: Array, of_plain: Array) -> Array:
+        def leaf(path: str, w: Array, protected: Array | np.ndarray, of_plain: Array) -> Array:
             if path not in grids:
                 return of_plain
             kept = protected

@@ -105,8 +105,10 @@ def test_languages_count_as_they_are_weighed():
         params, mask, SPEC, config, ENCODED, weights={"eng_Latn": 3, "heb_Hebr": 3}, **options
     )
     assert trees_equal(alike, both)  # only their proportion counts
-    alone = [
-        compensate(params, mask, SPEC, config, ENCODED, weights={name: 1.0}, **options)
+    alone = [  # with nothing protected, too
+        compensate(
+            params, masks.none(params), SPEC, config, ENCODED, weights={name: 1.0}, **options
+        )
         for name in ENCODED.languages
     ]
     assert not trees_equal(*alone)
