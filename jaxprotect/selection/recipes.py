@@ -130,7 +130,8 @@ def protected(ground: Ground, budget: int, spec: QuantSpec) -> Scheme | None:
     """
     evidence = ground.evidence(spec)
     total = masks.eligible_count(ground.params, spec.eligible)
-    room = budget - ground.file_size(ground.plain(spec))
+    unprotected = ground.file_size(ground.plain(spec))
+    room = budget - unprotected
     count = affordable(room, total, spec)
     if count < 1:
         return None
@@ -145,12 +146,12 @@ def protected(ground: Ground, budget: int, spec: QuantSpec) -> Scheme | None:
 
     filled = fill_bytes(
         top,
-        budget,
+        room,
         ground.params,
         spec,
         start=count,
         most=total,
-        cost_of=lambda chosen: ground.file_size(Scheme(spec=spec, mask=chosen)),
+        cost_of=lambda chosen: ground.file_size(Scheme(spec=spec, mask=chosen)) - unprotected,
     )
     scheme = Scheme(spec=spec, mask=filled)
     return scheme if ground.file_size(scheme) <= budget else None

@@ -96,9 +96,9 @@ def test_a_threshold_sweep_compiles_the_quantizer_and_the_model_once(setup, monk
     traces = {"quantize": 0}
     original = quantize
 
-    def counted(*args):
+    def counted(*args, **options):
         traces["quantize"] += 1
-        return original(*args)
+        return original(*args, **options)
 
     monkeypatch.setattr(sweep_module, "quantize_tree", jax.jit(counted, static_argnums=(2, 3)))
     exp_011.run(exp_011.Config(setup=setup, fractions=(0.001, 0.01, 0.02, 0.03)))

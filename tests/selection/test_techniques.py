@@ -98,7 +98,14 @@ def test_the_options_name_the_techniques():
     assert tuple(TECHNIQUES) == TECHNIQUE_NAMES
 
 
-@pytest.mark.parametrize("name", [name for name in TECHNIQUES if name not in UNMEASURABLE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if "protection" in name else [])
+        for name in TECHNIQUES
+        if name not in UNMEASURABLE
+    ],
+)
 @pytest.mark.parametrize("budget", [budget_of(3), budget_of(4, 700), budget_of(6, 5000)])
 def test_no_scheme_is_larger_than_its_budget(name, budget):
     reserve = header_reserve(GROUND, BASE)
