@@ -32,6 +32,8 @@ from jaxprotect.selection.sensitivity import language_statistics
 from tests.quantization.packing_cases import CASES, mixed_bits, name_of, random_mask
 from tests.tiny import CONFIG, SEPARATE, random_params
 
+pytestmark = pytest.mark.slow
+
 TOKENS = np.random.default_rng(0).integers(0, 37, (3, 11))
 
 

@@ -22,6 +22,8 @@ from jaxprotect.trees import leaf_paths
 from tests.selection.test_sensitivity import ENCODED, model_of
 from tests.tiny import trees_equal
 
+pytestmark = pytest.mark.slow
+
 SPEC = QuantSpec(bits=3, granularity="group", group_size=4)
 FAMILIES = ["gpt2", "opt bare", "neox", "bloom"]
 

@@ -18,6 +18,8 @@ from jaxprotect.trees import leaf_paths
 from tests.selection.test_sensitivity import ENCODED, OWNERS, encoded_of, model_of
 from tests.tiny import random_params
 
+pytestmark = pytest.mark.slow
+
 UP = "blocks/mlp/up/kernel"
 SPEC = QuantSpec(bits=2)
 QUICK = Learning(steps=30, learning_rate=0.03, check_every=5)
