@@ -41,6 +41,14 @@ def random_params(config: ModelConfig = CONFIG, seed: int = 0) -> Params:
     return map_leaves(leaf, parameter_shapes(config))
 
 
+def random_square(params: Params, seed: int) -> Params:
+    """Squared gradients of many sizes, a tree like the params."""
+    generator = np.random.default_rng(seed)
+    return map_leaves(
+        lambda path, leaf: jnp.asarray(generator.lognormal(0, 2, leaf.shape), jnp.float32), params
+    )
+
+
 def save_tiny_model(folder: Path, *, layers: int = 1, width: int = 8, context: int = 128) -> str:
     """A random checkpoint with the reference tokenizer, which the shipped texts can be run on."""
     config = ModelConfig(

@@ -46,13 +46,14 @@ class Recommend:
     def run(self) -> None:
         """Try, choose, print, and write if asked."""
         from jaxprotect.evaluation.texts import SPLITS, load_texts
-        from jaxprotect.models.hub import load_model
+        from jaxprotect.models.folders import refuse_used_folder
+        from jaxprotect.runs.packed_loading import load_model
         from jaxprotect.runs.recommend import open_workplace, recommend
-        from jaxprotect.runs.scheme_files import pack_scheme, refuse_used_folder
+        from jaxprotect.runs.scheme_files import pack_scheme
         from jaxprotect.runs.scheme_tables import print_recommendation
 
         if self.pack is not None:
-            refuse_used_folder(self.pack)
+            refuse_used_folder("pack", self.pack)
         texts = {s: load_texts(self.texts, languages=self.languages, split=s) for s in SPLITS}
         model = load_model(self.model, revision=self.revision)
         place = open_workplace(

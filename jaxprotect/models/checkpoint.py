@@ -1,9 +1,6 @@
 """Hugging Face folder -> params, and back."""
 
 import json
-import os
-import shutil
-import uuid
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import write_config
+from jaxprotect.models.folders import refuse_used_folder, written_whole
 from jaxprotect.models.layouts import from_stored, stored_shape, to_stored
 from jaxprotect.models.transformer import Params, parameter_shapes
 from jaxprotect.models.weight_files import SINGLE, StoredTensor, open_weights
@@ -183,8 +181,7 @@ def save_model_folder(
             or values that are not finite in `dtype`.
     """
     folder = Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"`folder` {folder} exists already; give a new or empty folder")
+    refuse_used_folder("folder", folder)
     if dtype not in _DTYPES:
         raise InputError(f"`dtype` is {dtype!r}; allowed: {', '.join(_DTYPES)}")
     if tokenizer is not None and tokenizer_file is not None:
@@ -197,17 +194,8 @@ def save_model_folder(
         tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
         content |= {token: getattr(tokenizer, token) for token in tokens}
 
-    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    unfinished.mkdir(parents=True)
-    try:
+    with written_whole(folder) as unfinished:
         if tokenizer is not None:
             tokenizer.save_pretrained(unfinished)
         (unfinished / "config.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
         save_file(tensors, unfinished / SINGLE, metadata={"format": "pt"})
-        for path in unfinished.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        unfinished.replace(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise

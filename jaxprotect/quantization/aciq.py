@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.optimize import minimize_scalar
 
-from jaxprotect.quantization.levels import Grid, grid_of_range
+from jaxprotect.quantization.levels import Grid, counted_range, grid_of_range
 from jaxprotect.quantization.spec import QuantSpec
 
 Distribution = Literal["laplace", "gauss"]
@@ -112,11 +112,9 @@ def aciq_grid(
     deviation = jnp.sqrt(mean(jnp.square(view - centre)))
     laplace, gauss = (_multiple(of, spec, bits) for of in ("laplace", "gauss"))
     reach = jnp.where(distance < FIT * deviation, laplace * distance, gauss * deviation)
-    inside = jnp.where(counted, view, 0.0)
-    low = jnp.min(inside, axis=axes, keepdims=True, initial=0.0)
-    high = jnp.max(inside, axis=axes, keepdims=True, initial=0.0)
+    low, high = counted_range(view, counted, axes, spec)
     if spec.symmetric:
-        reach = jnp.minimum(reach, jnp.maximum(-low, high))
+        reach = jnp.minimum(reach, high)
         return grid_of_range(-reach, reach, spec, bits)
     low = jnp.clip(centre - reach, low, 0.0)
     high = jnp.clip(centre + reach, 0.0, high)

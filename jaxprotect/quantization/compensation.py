@@ -24,14 +24,8 @@ from scipy.linalg import solve_triangular
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import contracted_axes, layer_axis
 from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
-from jaxprotect.quantization.grid import (
-    KEPT,
-    Bits,
-    Grid,
-    block_bits,
-    code_limits,
-    exact_divide,
-)
+from jaxprotect.quantization.grid import KEPT, Bits, block_bits
+from jaxprotect.quantization.levels import Grid, code_limits, exact_divide
 from jaxprotect.quantization.quantize import quantize_leaf
 from jaxprotect.quantization.spec import QuantSpec
 

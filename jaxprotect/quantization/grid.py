@@ -11,25 +11,9 @@ from jaxprotect.errors import InputError
 from jaxprotect.models.axes import contracted_axes, layer_axis
 from jaxprotect.quantization.aciq import aciq_grid
 from jaxprotect.quantization.blocks import scale_blocks
-from jaxprotect.quantization.levels import Grid, code_limits, exact_divide, grid_of_range
+from jaxprotect.quantization.levels import Grid
 from jaxprotect.quantization.ranges import absmax_grid, mse_grid, percentile_grid
 from jaxprotect.quantization.spec import DATA_FREE_RANGES, QuantSpec
-
-__all__ = [
-    "KEPT",
-    "Bits",
-    "Grid",
-    "Grids",
-    "block_bits",
-    "check_bits",
-    "code_limits",
-    "compiled_leaf_grid",
-    "counted_weights",
-    "exact_divide",
-    "grid_of_range",
-    "leaf_grid",
-    "scale_blocks_of_channels",
-]
 
 KEPT = 16
 """Bits of an output channel that is stored as it is, in `spec.other_dtype`, instead of codes."""

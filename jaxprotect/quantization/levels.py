@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxprotect.quantization.spec import QuantSpec
 
@@ -50,6 +50,34 @@ def exact_divide(a: Float[Array, "..."], b: Float[Array, "..."] | int) -> Float[
     min(|a|, 0) is 0, but XLA does not know that, and so divides.
     """
     return a / (b + jnp.minimum(jnp.abs(a), 0.0))
+
+
+def counted_range(
+    view: Float[Array, "..."],
+    counted: Bool[Array, "..."],
+    axes: tuple[int, ...],
+    spec: QuantSpec,
+) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """The smallest and the largest counted weight of each block, widened to include 0.
+
+    Symmetric: minus and plus the largest |w|.
+
+    Args:
+        view: blocked weights.
+        counted: True where a weight takes part.
+        axes: axes of a block.
+        spec: the quantizer.
+
+    Returns:
+        Both ends, with the block axes kept at size 1; 0 where nothing is counted.
+    """
+    inside = jnp.where(counted, view, 0.0)
+    low = jnp.min(inside, axis=axes, keepdims=True, initial=0.0)
+    high = jnp.max(inside, axis=axes, keepdims=True, initial=0.0)
+    if spec.symmetric:
+        high = jnp.maximum(-low, high)
+        low = -high
+    return low, high
 
 
 def grid_of_range(

@@ -15,9 +15,10 @@ from jaxprotect.models.axes import contracted_axes, layer_axis
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.bit_packing import pack_bits
-from jaxprotect.quantization.grid import KEPT, Bits, Grid, Grids, leaf_grid
+from jaxprotect.quantization.grid import KEPT, Bits, Grids, leaf_grid
 from jaxprotect.quantization.index_arrays import Arrays, write_index
 from jaxprotect.quantization.layout import layers_of, scale_shape
+from jaxprotect.quantization.levels import Grid
 from jaxprotect.quantization.matrices import as_matrix, matrix_axes, tensor_name, tensor_shape
 from jaxprotect.quantization.quantize import (
     Mask,

@@ -13,14 +13,12 @@ from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
 from jaxprotect.quantization.grid import (
     KEPT,
     Bits,
-    Grid,
     Grids,
     block_bits,
     check_bits,
-    code_limits,
-    exact_divide,
     leaf_grid,
 )
+from jaxprotect.quantization.levels import Grid, code_limits, exact_divide
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.trees import leaf_paths, map_leaves
 

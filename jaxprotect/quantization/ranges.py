@@ -9,7 +9,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxprotect.errors import InputError
-from jaxprotect.quantization.levels import Grid, code_limits, exact_divide, grid_of_range
+from jaxprotect.quantization.levels import (
+    Grid,
+    code_limits,
+    counted_range,
+    exact_divide,
+    grid_of_range,
+)
 from jaxprotect.quantization.spec import QuantSpec
 
 PERCENTILE = 99.9
@@ -45,13 +51,7 @@ def absmax_grid(
     Returns:
         The grid, with the block axes kept at size 1.
     """
-    counted_view = jnp.where(counted, view, 0.0)
-    if spec.symmetric:
-        reach = jnp.max(jnp.abs(counted_view), axis=axes, keepdims=True)
-        return grid_of_range(-reach, reach, spec, bits)
-    low = jnp.min(counted_view, axis=axes, keepdims=True, initial=0.0)
-    high = jnp.max(counted_view, axis=axes, keepdims=True, initial=0.0)
-    return grid_of_range(low, high, spec, bits)
+    return grid_of_range(*counted_range(view, counted, axes, spec), spec, bits)
 
 
 def percentile_grid(
@@ -131,12 +131,7 @@ def mse_grid(
         weighted = jnp.where(counted, importance.astype(jnp.float32), 0.0)
         some = jnp.sum(weighted, axis=axes, keepdims=True) > 0
         weight = jnp.where(some, weighted, weight)
-    inside = jnp.where(counted, view, 0.0)
-    low = jnp.min(inside, axis=axes, keepdims=True, initial=0.0)
-    high = jnp.max(inside, axis=axes, keepdims=True, initial=0.0)
-    if spec.symmetric:
-        high = jnp.maximum(-low, high)
-        low = -high
+    low, high = counted_range(view, counted, axes, spec)
     limits = code_limits(spec, bits)
 
     def error(ratio: Array) -> Array:

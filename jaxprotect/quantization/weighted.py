@@ -14,12 +14,12 @@ from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.blocks import scale_blocks
 from jaxprotect.quantization.grid import (
     Bits,
-    Grid,
     Grids,
     block_bits,
     check_bits,
     counted_weights,
 )
+from jaxprotect.quantization.levels import Grid
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.ranges import mse_grid
 from jaxprotect.quantization.spec import QuantSpec

@@ -7,9 +7,6 @@ tokenizer files
 """
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +17,7 @@ import numpy as np
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import mark_packed, write_config
+from jaxprotect.models.folders import refuse_used_folder, written_whole
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
 from jaxprotect.models.weight_files import SINGLE
@@ -99,8 +97,7 @@ def pack(
             that `spec.protected_dtype` cannot hold, by tensor.
     """
     folder = Path(folder).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"`folder` {folder} exists already; give a new or empty folder")
+    refuse_used_folder("folder", folder)
     weights = model.params if params is None else params
     if is_packed(weights):
         raise InputError(f"`model` {model.name} is packed already; pack the model it came from")
@@ -117,9 +114,7 @@ def pack(
         for name, parts in tensors:
             yield from ((f"{name}.{part}" if part else name, a) for part, a in parts.items())
 
-    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    unfinished.mkdir(parents=True)
-    try:
+    with written_whole(folder) as unfinished:
         if model.tokenizer is not None:
             model.tokenizer.save_pretrained(unfinished)
         (unfinished / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
@@ -137,11 +132,4 @@ def pack(
             "sha256": checksums,
         }
         (unfinished / MANIFEST).write_text(to_json(manifest, indent=1) + "\n", "utf-8")
-        for path in unfinished.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        unfinished.replace(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return size

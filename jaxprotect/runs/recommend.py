@@ -16,6 +16,7 @@ from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models.axes import Eligible
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
+from jaxprotect.quantization.packed_params import check_dense
 from jaxprotect.quantization.scheme import Scheme
 from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
@@ -67,7 +68,11 @@ def open_workplace(
 
     Returns:
         The workplace.
+
+    Raises:
+        InputError: a packed model.
     """
+    check_dense("model", model.params)
     store = collect_statistics(statistics, model, texts["select"])
 
     def original(split: str) -> Evaluation:

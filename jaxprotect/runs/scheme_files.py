@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from jaxprotect.errors import InputError
 from jaxprotect.models.model import Model
 from jaxprotect.models.weight_files import SINGLE, checksum
 from jaxprotect.quantization.scheme import Scheme
@@ -23,16 +22,6 @@ def scheme_file_size(model: Model, scheme: Scheme) -> int:
     """
     weights = packed_file_size(model.params, scheme.mask, scheme.spec, model.config, scheme.bits)
     return weights + (0 if scheme.prefix is None else prefix_file_size(scheme.prefix, model))
-
-
-def refuse_used_folder(folder: Path) -> None:
-    """Refuse, before hours of work, a folder that could not be written to in the end.
-
-    Raises:
-        InputError: it holds files.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"`pack` {folder} exists already; give a new or empty folder")
 
 
 def pack_scheme(folder: Path, model: Model, scheme: Scheme) -> None:

@@ -197,7 +197,7 @@ def scores(criterion: Criterion, evidence: Evidence) -> dict:
             language: max(0.0, evidence.unprotected[language]) / evidence.nats[language]
             for language in evidence.nats
         }
-        return _gain_tree(_weighted_square(weights, evidence), evidence)
+        return _gain_tree(weighted_square(weights, evidence), evidence)
     if criterion == "first_reference":
         return _fisher_delta(evidence.square(evidence.reference[0]), evidence.delta)
     if criterion == "contrastive":
@@ -229,7 +229,8 @@ def _fisher_delta(square: dict, delta: dict) -> dict:
     return fisher_delta(empty, delta)
 
 
-def _weighted_square(weights: Mapping[str, float], evidence: Evidence) -> dict:
+def weighted_square(weights: Mapping[str, float], evidence: Evidence) -> dict:
+    """sum_l weight_l * (squared gradients of l), a tree like the params."""
     total = None
     for language, weight in weights.items():
         part = jax.tree.map(lambda leaf, w=weight: w * leaf, evidence.square(language))

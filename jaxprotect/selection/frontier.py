@@ -91,13 +91,17 @@ def combinations(
         The combinations.
     """
     ranked = sorted(singles, key=lambda one: one.worst)
+    bare = [
+        one
+        for one in ranked[: COMBINED + 1]
+        if one.scheme.weights is None and one.scheme.prefix is None
+    ]
     made = [
         tried(
             ground, f"{one.technique} + error compensation", with_compensation(ground, one.scheme)
         )
-        for one in ranked[: COMBINED + 1]
-        if one.scheme.weights is None and one.scheme.prefix is None
-    ][:COMBINED]
+        for one in bare[:COMBINED]
+    ]
     best = min((*ranked, *made), key=lambda one: one.worst)
     name = best.technique.split(" + ")[0]
     if best.scheme.prefix is None and ground.start is not None:

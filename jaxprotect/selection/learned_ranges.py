@@ -28,15 +28,8 @@ from jaxprotect.evaluation.loss import sentence_nats
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
-from jaxprotect.quantization.grid import (
-    KEPT,
-    Bits,
-    Grid,
-    Grids,
-    block_bits,
-    code_limits,
-    exact_divide,
-)
+from jaxprotect.quantization.grid import KEPT, Bits, Grids, block_bits
+from jaxprotect.quantization.levels import Grid, code_limits, exact_divide
 from jaxprotect.quantization.quantize import Mask, quantize_tree
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.quantization.weighted import weighted_mse_grids

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxprotect.quantization.grid import KEPT
 from jaxprotect.quantization.precision import Level
@@ -44,7 +45,7 @@ def mixed(ground: Ground, budget: int, spec: QuantSpec) -> Scheme:
     """
     made = allocate_bits(
         ground.params,
-        channel_table(ground, spec),
+        channel_table(ground, spec)[0],
         spec,
         budget=budget - header_reserve(ground, spec),
         measure=_measure_bits(ground, spec),
@@ -68,16 +69,13 @@ def mixed_and_protected(ground: Ground, budget: int, spec: QuantSpec) -> Scheme:
         InputError: a budget below the smallest possible file.
     """
     evidence = ground.evidence(spec)
-    plain = unit_damages(
-        ground.params, evidence.square, evidence.nats, spec, "channel", MIXED_WIDTHS
-    )
-    factors = width_correction(plain, measured_widths(ground, spec))
+    table, factors = channel_table(ground, spec)
     made = bits_and_weights(
         ground.params,
         evidence.squares,
         evidence.nats,
         spec,
-        corrected(plain, factors),
+        table,
         level="channel",
         widths=MIXED_WIDTHS,
         factors=factors,
@@ -120,13 +118,14 @@ def whole(ground: Ground, budget: int, spec: QuantSpec, what: Whole) -> Scheme |
     return scheme
 
 
-def channel_table(ground: Ground, spec: QuantSpec) -> UnitDamages:
-    """Damages by channel and width, corrected by what each width does everywhere."""
+def channel_table(ground: Ground, spec: QuantSpec) -> tuple[UnitDamages, Float[np.ndarray, "B L"]]:
+    """Damages by channel and width, corrected by what each width does everywhere; the factors."""
     evidence = ground.evidence(spec)
     table = unit_damages(
         ground.params, evidence.square, evidence.nats, spec, "channel", MIXED_WIDTHS
     )
-    return corrected(table, width_correction(table, measured_widths(ground, spec)))
+    factors = width_correction(table, measured_widths(ground, spec))
+    return corrected(table, factors), factors
 
 
 def measured_widths(ground: Ground, spec: QuantSpec) -> dict[int, Mapping[str, float]]:

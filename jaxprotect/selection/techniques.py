@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import is_eligible
 from jaxprotect.models.prefill import make_prefix
-from jaxprotect.models.prefix import round_prefix
 from jaxprotect.quantization.scheme import Scheme, apply_scheme
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.quantization.weighted import weighted_mse_grids
 from jaxprotect.selection.compensated import compensate
+from jaxprotect.selection.criteria import weighted_square
 from jaxprotect.selection.importance import relative_weights
 from jaxprotect.selection.mixed_recipes import header_reserve, mixed, mixed_and_protected, whole
 from jaxprotect.selection.prefix_learning import PrefixLearning, learn_prefix
@@ -156,11 +156,7 @@ def weighted(ground: Ground, scheme: Scheme) -> Scheme:
     """The scheme with ranges that minimise the squared error weighted by all languages' Fisher."""
     evidence = ground.evidence(replace(scheme.spec, ranges="absmax"))
     shares = relative_weights(dict.fromkeys(evidence.nats, 1.0), evidence.nats)
-    total: dict = {}
-    for language, share in shares.items():
-        for path, leaf in leaf_paths(evidence.squares[language]).items():
-            part = share * leaf
-            total[path] = total[path] + part if path in total else part
+    total = leaf_paths(weighted_square(shares, evidence))
     grids = weighted_mse_grids(
         ground.params,
         scheme.mask,
@@ -197,4 +193,4 @@ def with_prefix(ground: Ground, scheme: Scheme) -> Scheme:
         ground.config,
         options=PrefixLearning(),
     )
-    return replace(scheme, prefix=round_prefix(learned))
+    return replace(scheme, prefix=learned)

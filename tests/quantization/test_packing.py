@@ -7,9 +7,10 @@ import pytest
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.transformer import parameter_shapes
-from jaxprotect.quantization.grid import Grid, leaf_grid
+from jaxprotect.quantization.grid import leaf_grid
 from jaxprotect.quantization.index_arrays import Arrays
 from jaxprotect.quantization.layout import model_layout
+from jaxprotect.quantization.levels import Grid
 from jaxprotect.quantization.matrices import tensor_name
 from jaxprotect.quantization.packed_params import is_packed, packed_params, unpack_params
 from jaxprotect.quantization.packing import pack_tensors

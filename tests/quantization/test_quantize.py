@@ -6,7 +6,7 @@ import qwix
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import is_eligible
-from jaxprotect.quantization.grid import exact_divide
+from jaxprotect.quantization.levels import exact_divide
 from jaxprotect.quantization.quantize import quantize, quantize_leaf
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.selection import masks

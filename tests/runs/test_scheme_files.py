@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxprotect.errors import InputError
+from jaxprotect.models.folders import refuse_used_folder
 from jaxprotect.models.prefill import make_prefix
 from jaxprotect.models.prefix import round_prefix
 from jaxprotect.quantization.packed_params import unpack_params
@@ -14,7 +15,7 @@ from jaxprotect.quantization.scheme import Scheme, apply_scheme
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.packed_loading import load_model
 from jaxprotect.runs.recommend import in_words
-from jaxprotect.runs.scheme_files import pack_scheme, refuse_used_folder, scheme_file_size
+from jaxprotect.runs.scheme_files import pack_scheme, scheme_file_size
 from jaxprotect.selection import masks
 from jaxprotect.trees import leaf_paths
 from tests.tiny import save_tiny_model, trees_equal
@@ -63,10 +64,10 @@ def test_a_prefix_of_other_packed_weights_is_refused(model, tmp_path):
 
 
 def test_a_folder_with_files_is_refused_before_the_work(tmp_path):
-    refuse_used_folder(tmp_path / "new")
+    refuse_used_folder("pack", tmp_path / "new")
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="exists already"):
-        refuse_used_folder(tmp_path)
+    with pytest.raises(InputError, match=r"`pack` .* exists already"):
+        refuse_used_folder("pack", tmp_path)
 
 
 def test_a_scheme_in_words(model):

@@ -1,6 +1,5 @@
 """Bits within a budget: sizes that hold, bounds, corrections, demands."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,8 +11,7 @@ from jaxprotect.selection import masks
 from jaxprotect.selection.mixed_precision import allocate_bits
 from jaxprotect.selection.targets import Demands
 from jaxprotect.selection.unit_damages import unit_damages
-from jaxprotect.trees import map_leaves
-from tests.tiny import random_params
+from tests.tiny import random_params, random_square
 
 NATS = {"deu_Latn": 900.0, "eng_Latn": 1000.0, "heb_Hebr": 700.0}
 SPEC = QuantSpec(protected_dtype="float16")
@@ -32,14 +30,7 @@ def params():
 
 @pytest.fixture(scope="module")
 def squares(params):
-    def of_language(seed):
-        generator = np.random.default_rng(seed)
-        return map_leaves(
-            lambda path, leaf: jnp.asarray(generator.lognormal(0, 2, leaf.shape), jnp.float32),
-            params,
-        )
-
-    return {name: of_language(i) for i, name in enumerate(NATS)}
+    return {name: random_square(params, i) for i, name in enumerate(NATS)}
 
 
 def table_of(params, squares, spec=SPEC, level="channel", widths=WIDTHS, mask=None):

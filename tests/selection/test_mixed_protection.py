@@ -17,8 +17,8 @@ from jaxprotect.selection.guided import language_guided
 from jaxprotect.selection.mixed_protection import bits_and_weights, protect_within
 from jaxprotect.selection.unit_damages import unit_damages
 from jaxprotect.selection.whole_units import candidates, choose_units
-from jaxprotect.trees import leaf_paths, map_leaves
-from tests.tiny import CONFIG, random_params, trees_equal
+from jaxprotect.trees import leaf_paths
+from tests.tiny import CONFIG, random_params, random_square, trees_equal
 
 NATS = {"eng_Latn": 1000.0, "heb_Hebr": 700.0}
 UP = "blocks/mlp/up/kernel"
@@ -33,14 +33,7 @@ def params():
 
 @pytest.fixture(scope="module")
 def squares(params):
-    def of_language(seed):
-        generator = np.random.default_rng(seed)
-        return map_leaves(
-            lambda path, leaf: jnp.asarray(generator.lognormal(0, 2, leaf.shape), jnp.float32),
-            params,
-        )
-
-    return {name: of_language(i) for i, name in enumerate(NATS)}
+    return {name: random_square(params, i) for i, name in enumerate(NATS)}
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ from jaxprotect.selection.recipes import (
 )
 from jaxprotect.selection.recommendation import TECHNIQUE_NAMES, Options
 from jaxprotect.selection.techniques import TECHNIQUES
-from jaxprotect.trees import leaf_paths, map_leaves
-from tests.tiny import CONFIG, random_params, trees_equal
+from jaxprotect.trees import leaf_paths
+from tests.tiny import CONFIG, random_params, random_square, trees_equal
 
 PARAMS = random_params()
 BASE = QuantSpec(protected_dtype="float16")
@@ -36,12 +36,7 @@ UNMEASURABLE = {"error_compensation", "cached_prefix"}
 """Techniques that run the model; the experiment's test has them."""
 
 
-def square_of(language: str) -> dict:
-    generator = np.random.default_rng(LANGUAGES.index(language))
-    return map_leaves(lambda path, leaf: np.float32(generator.lognormal(0, 2, leaf.shape)), PARAMS)
-
-
-SQUARES = {language: square_of(language) for language in LANGUAGES}
+SQUARES = {language: random_square(PARAMS, i) for i, language in enumerate(LANGUAGES)}
 
 
 def damages(scheme: Scheme) -> dict[str, float]:

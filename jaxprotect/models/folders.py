@@ -1,0 +1,47 @@
+"""Folders that are written whole or not at all."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxprotect.errors import InputError
+
+
+def refuse_used_folder(name: str, folder: Path) -> None:
+    """Refuse a folder that has files.
+
+    Args:
+        name: the argument's name, for the message.
+        folder: where something new is to be written.
+
+    Raises:
+        InputError: it is a file, or holds files.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"`{name}` {folder} exists already; give a new or empty folder")
+
+
+@contextlib.contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """A folder to write to, next to the one wanted; on disk under its name when the block ends.
+
+    Args:
+        folder: a new or empty folder.
+
+    Yields:
+        The unfinished folder; it is removed if the block fails.
+    """
+    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        for path in unfinished.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        unfinished.replace(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
