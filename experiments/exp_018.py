@@ -8,7 +8,7 @@ GPTQ's error compensation add, and does it matter on which language one calibrat
 fitted on the select sentences and read on test. The matrix: each calibration on one language alone,
 read on all the others, beside all languages alike and the multipliers of the minimax choice.
 Hardware and runtime: reference model, shipped texts, 2 CPU cores: statistics 1 to 2 minutes; then
-10 to 25 s of one core per calibration (80 by default); learned ranges take longer, not timed.
+10 to 25 s of one core per calibration (80 by default), learned ranges 1 to 2 minutes each.
 Expected: see the README; ranges that clip matter most at 3 bits, error compensation on top of them
 more than what weighs the errors, and the language's multipliers little.
 """
