@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
+from jaxprotect.counting import count_to_reach
 from jaxprotect.selection.top_gains import Gains, minimax_choice, weighted_scores
-from jaxprotect.trees import count_to_reach
 
 
 def size_lower_bound(

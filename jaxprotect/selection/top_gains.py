@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxprotect.cuts import find_cut, order_key
 from jaxprotect.errors import InputError
 from jaxprotect.selection.minimax import Minimax, solve_minimax
-from jaxprotect.trees import find_cut, order_key
 
 Gains = Mapping[str, Float[np.ndarray, "L ..."]]
 """Leaf path -> what protecting each weight removes from each language's loss."""

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxprotect.cuts import Cut, above_cut, find_cut
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import Eligible, is_eligible, layer_axis
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.packed_params import check_dense
 from jaxprotect.quantization.quantize import Mask
-from jaxprotect.trees import Cut, above_cut, find_cut, leaf_paths, map_leaves
+from jaxprotect.trees import leaf_paths, map_leaves
 
 Per = Literal["model", "tensor"]
 Ties = Literal["position", "all"]

@@ -1,0 +1,32 @@
+"""Peak memory of a piece of work, in a process of its own."""
+
+import json
+import resource
+import subprocess
+import sys
+
+
+def resident() -> int:
+    """Most bytes that this process has had in memory so far."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def report(number: int) -> None:
+    """Print what `peak_of` reads."""
+    print(json.dumps({"bytes": number}), flush=True)
+
+
+def peak_of(module: str, *arguments: str) -> int:
+    """What `python -m module arguments` reports.
+
+    Args:
+        module: a module whose last line is that of `report`.
+        arguments: its arguments.
+
+    Returns:
+        Bytes.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])["bytes"]
