@@ -12,6 +12,7 @@ from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.quantize import Mask, quantize_tree
 from jaxprotect.quantization.spec import QuantSpec
+from jaxprotect.runs.scratch import scratch_in
 from jaxprotect.runs.statistics_store import (
     Precision,
     StatisticsStore,
@@ -159,4 +160,5 @@ def gather(
         unprotected=measure(masks.none(model.params), spec) if unprotected is None else unprotected,
         measure=measure,
         reference=reference_languages(base, reference),
+        allocate=scratch_in(store.folder),
     )

@@ -197,6 +197,7 @@ def _lower_bound(criterion: str, result: MinimalSearch, tuning: Tuning, mask: Ma
         evidence.spec,
         mask,
         relative_damages(tuning.base, found.evaluation),
+        allocate=evidence.allocate,
     )
     needs_M = demands.weights @ losses_L - (demands.limits - np.array(found.verdict.margins))
     bound, _ = size_lower_bound(gains, needs_M, weights=demands.weights, start=found.count)

@@ -1,7 +1,7 @@
 """From a criterion's name to the set it chooses: one place for sweeps, searches and commands."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import jax
@@ -15,7 +15,7 @@ from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.quantize import Mask, quantize_tree
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection import masks
-from jaxprotect.selection.gains import expected_gain, rounding
+from jaxprotect.selection.gains import Allocate, expected_gain, in_memory, rounding
 from jaxprotect.selection.guided import Choice, language_guided
 from jaxprotect.selection.scores import CRITERIA as BLIND
 from jaxprotect.selection.scores import contrastive, fisher_delta
@@ -41,6 +41,9 @@ CRITERIA = ("random", *BLIND, *BY_LANGUAGE)
 
 Criterion = str
 
+KEPT_BYTES = 2**31
+"""Most bytes of squared gradients, all languages together, that are kept in memory."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
@@ -56,6 +59,7 @@ class Evidence:
         unprotected: language -> relative damage with nothing protected, on the tune sentences.
         measure: (mask, quantizer) -> relative damages on the tune sentences.
         reference: languages that the contrastive form holds against the worst one.
+        allocate: makes the arrays of all languages' gains.
     """
 
     params: Params
@@ -67,6 +71,7 @@ class Evidence:
     unprotected: Mapping[str, float]
     measure: Callable[[Mask, QuantSpec], Mapping[str, float]]
     reference: tuple[str, ...]
+    allocate: Allocate = in_memory
 
     @functools.cached_property
     def delta(self) -> dict:
@@ -79,9 +84,28 @@ class Evidence:
         return max(self.unprotected, key=lambda language: self.unprotected[language])
 
     @functools.cached_property
-    def squares(self) -> dict[str, dict]:
-        """Every language's squared gradients, in memory."""
-        return {language: self.square(language) for language in self.nats}
+    def squares(self) -> Mapping[str, dict]:
+        """Every language's squared gradients: in memory if they fit, else read at each look-up."""
+        one = sum(4 * leaf.size for leaf in jax.tree.leaves(self.params))
+        if one * len(self.nats) <= KEPT_BYTES:
+            return {language: self.square(language) for language in self.nats}
+        return _OnDemand(self.square, tuple(self.nats))
+
+
+class _OnDemand(Mapping[str, dict]):
+    def __init__(self, read: Callable[[str], dict], names: tuple[str, ...]):
+        self._read, self._names = read, names
+
+    def __getitem__(self, name: str) -> dict:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def quantization_delta(params: Params, mask: Mask, spec: QuantSpec, config: ModelConfig) -> dict:
@@ -134,6 +158,7 @@ def select(
         measure=measure,
         rounds=rounds,
         within=within,
+        allocate=evidence.allocate,
     )
     return choice.mask, choice
 

@@ -15,7 +15,7 @@ of a block nothing, since absmax rounding leaves it where it is.
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -209,15 +209,31 @@ def predicted_damage(square: dict, rounded: Rounding, mask: Mask) -> float:
     return total
 
 
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
+"""Shape -> a float32 array of it, in memory or in a file."""
+
+
+def in_memory(shape: tuple[int, ...]) -> np.ndarray:
+    """An array in memory."""
+    return np.empty(shape, np.float32)
+
+
 def stack_gains(
-    squares: Mapping[str, dict], rounded: Rounding, spec: QuantSpec
+    squares: Mapping[str, dict],
+    rounded: Rounding,
+    spec: QuantSpec,
+    *,
+    factor: Callable[[str, dict], float] | None = None,
+    allocate: Allocate = in_memory,
 ) -> dict[str, Float[np.ndarray, "L ..."]]:
-    """Every language's gains, one leaf at a time.
+    """Every language's gains; each language is looked up once.
 
     Args:
         squares: language -> summed squared gradients.
         rounded: the quantizer's errors.
         spec: the quantizer.
+        factor: (language, its squares) -> what its gains are multiplied by; 1 by default.
+        allocate: makes the arrays, which are as large as all languages' statistics together.
 
     Returns:
         Leaf path -> [L, *leaf] gains in nats.
@@ -228,16 +244,16 @@ def stack_gains(
     """
     if not squares:
         raise InputError("`squares` is empty; at least one language is needed")
-    by_language = {language: leaf_paths(tree) for language, tree in squares.items()}
-    for language, leaves in by_language.items():
+    relief = {path: jnp.asarray(leaf) for path, leaf in rounded.relief.items()}
+    stacked = {path: allocate((len(squares), *e.shape)) for path, e in rounded.error.items()}
+    for row, language in enumerate(squares):
+        tree = squares[language]
+        leaves = leaf_paths(tree)
         _check(language, leaves, rounded)
-    stacked = {}
-    for path, error in rounded.error.items():
-        relief = jnp.asarray(rounded.relief[path])
-        of_leaf = np.empty((len(squares), *error.shape), np.float32)
-        for row, leaves in enumerate(by_language.values()):
-            of_leaf[row] = _gain(leaves[path], error, relief, path, spec)
-        stacked[path] = of_leaf
+        times = np.float32(1.0 if factor is None else factor(language, tree))
+        for path, error in rounded.error.items():
+            gain = _gain(leaves[path], error, relief[path], path, spec)
+            np.multiply(np.asarray(gain), times, out=stacked[path][row])
     return stacked
 
 

@@ -12,7 +12,13 @@ from jaxprotect.quantization.grid import Bits
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection import masks
-from jaxprotect.selection.gains import predicted_damage, rounding, stack_gains
+from jaxprotect.selection.gains import (
+    Allocate,
+    in_memory,
+    predicted_damage,
+    rounding,
+    stack_gains,
+)
 from jaxprotect.selection.targets import Demands, as_small_as_can_be
 from jaxprotect.selection.top_gains import Gains, minimax_choice, removed
 from jaxprotect.trees import leaf_paths, map_leaves
@@ -58,6 +64,8 @@ def corrected_gains(
     mask: Mask,
     measured: Mapping[str, float] | None,
     bits: Bits | None = None,
+    *,
+    allocate: Allocate = in_memory,
 ) -> tuple[dict[str, Float[np.ndarray, "L ..."]], Float[np.ndarray, "L"]]:
     """The surrogate around one set: relative gains and losses, corrected by what was measured.
 
@@ -73,21 +81,26 @@ def corrected_gains(
         mask: the set to linearise around.
         measured: language -> relative damage measured with that set; None for no correction.
         bits: mixed precision, see `Bits`.
+        allocate: makes the arrays of the gains.
 
     Returns:
         Leaf path -> [L, *leaf] gains, and [L] losses, both relative to the original nats, the
         languages in the order of `squares`.
     """
     languages = list(squares)
-    base_L = np.array([nats[name] for name in languages])
     rounded = rounding(params, mask, spec, bits)
-    expected_L = np.array([predicted_damage(squares[n], rounded, mask) for n in languages]) / base_L
-    gains = stack_gains(squares, rounded, spec)
-    correction_L, loss_L = np.ones(len(languages)), expected_L
-    if measured is not None:
-        loss_L = np.array([measured[name] for name in languages])
-        correction_L = np.clip(loss_L / np.maximum(expected_L, 1e-12), 0.1, 10.0)
-    _scale(gains, correction_L / base_L)
+    expected: dict[str, float] = {}
+
+    def factor(language: str, square: dict) -> float:
+        expected[language] = predicted_damage(square, rounded, mask) / nats[language]
+        correction = 1.0
+        if measured is not None:
+            found = measured[language] / max(expected[language], 1e-12)
+            correction = min(max(found, 0.1), 10.0)
+        return correction / nats[language]
+
+    gains = stack_gains(squares, rounded, spec, factor=factor, allocate=allocate)
+    loss_L = np.array([(measured or expected)[name] for name in languages])
     return gains, loss_L + removed(gains, leaf_paths(mask))
 
 
@@ -105,6 +118,7 @@ def language_guided(
     within: Mask | None = None,
     bits: Bits | None = None,
     max_passes: int = 20,
+    allocate: Allocate = in_memory,
 ) -> Choice:
     """Protect the `count` weights that leave the worst excess over what is demanded smallest.
 
@@ -128,6 +142,7 @@ def language_guided(
             first round is linear around it.
         bits: mixed precision, see `Bits`; `measure` and `unprotected` are under it too.
         max_passes: passes over the gains per round.
+        allocate: makes the arrays of the gains, all languages' together, such as in files.
 
     Returns:
         The best candidate.
@@ -153,7 +168,9 @@ def language_guided(
     history: list[float] = []
     passes = 0
     for _ in range(rounds if measure else 1):
-        gains, losses_L = corrected_gains(params, squares, nats, spec, mask, measured, bits)
+        gains, losses_L = corrected_gains(
+            params, squares, nats, spec, mask, measured, bits, allocate=allocate
+        )
         solved, chosen = minimax_choice(
             gains if within is None else _members(gains, within),
             weights_MxL @ losses_L - demands.limits,
@@ -186,12 +203,6 @@ def language_guided(
             best = choice
     assert best is not None
     return replace(best, passes=passes, rounds=tuple(history))
-
-
-def _scale(gains: dict[str, np.ndarray], factor_L: np.ndarray) -> None:
-    """In place: gains are the largest thing in memory."""
-    for leaf in gains.values():
-        leaf *= factor_L.astype(np.float32).reshape(-1, *[1] * (leaf.ndim - 1))
 
 
 def _members(gains: Gains, within: Mask) -> dict[str, np.ndarray]:

@@ -138,7 +138,15 @@ def protected(ground: Ground, budget: int, spec: QuantSpec) -> Scheme | None:
     mask, choice = select(GUIDED, evidence, count, rounds=ground.rounds)
     assert choice is not None
     measured = choice.measured
-    gains, _ = corrected_gains(ground.params, evidence.squares, evidence.nats, spec, mask, measured)
+    gains, _ = corrected_gains(
+        ground.params,
+        evidence.squares,
+        evidence.nats,
+        spec,
+        mask,
+        measured,
+        allocate=evidence.allocate,
+    )
     multipliers = np.array([choice.multipliers[name] for name in evidence.squares])
 
     def top(k: int) -> Mask:

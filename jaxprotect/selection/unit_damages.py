@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxprotect.errors import InputError
+from jaxprotect.models.axes import layer_axis
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.grid import KEPT
 from jaxprotect.quantization.precision import (
@@ -27,6 +28,14 @@ from jaxprotect.quantization.quantize import Mask, quantize_leaf
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection import masks
 from jaxprotect.trees import leaf_paths
+
+PRIOR = 0.01
+"""What a weight's F is raised by, as a share of the mean F of its checkpoint tensor.
+
+A token that the select sentences do not have leaves no gradient in its row, which would then get
+the fewest bits; other sentences have it. On the reference model's tune sentences 0.003 to 0.1 do
+equally well, and 0 up to four times the damage at 5 bits.
+"""
 
 TRUSTED = (0.1, 10.0)
 """A measured damage moves a predicted one by factors in this range only."""
@@ -59,10 +68,12 @@ def language_unit_damages(
     widths: Sequence[int] = WIDTHS,
     *,
     mask: Mask | None = None,
+    prior: float = PRIOR,
 ) -> Float[np.ndarray, "U B"]:
-    """One language's damage by unit and width: 1/2 sum_i F_i (Q_b(w)_i - w_i)^2, in nats.
+    """One language's damage by unit and width, in nats.
 
-    One leaf at one width is in memory at a time.
+    1/2 sum_i (F_i + prior * mean F of the checkpoint tensor) (Q_b(w)_i - w_i)^2; one leaf at one
+    width is in memory at a time.
 
     Args:
         params: the unquantized parameter tree.
@@ -71,6 +82,7 @@ def language_unit_damages(
         spec: the quantizer.
         widths: b.
         mask: weights that are protected whatever the widths; none by default.
+        prior: see `PRIOR`.
 
     Returns:
         Damages, summed over inputs in float32 and over channels in float64.
@@ -87,7 +99,8 @@ def language_unit_damages(
         if path not in squares or squares[path].shape != weights.shape:
             found = squares[path].shape if path in squares else "no such leaf"
             raise InputError(f"`square` at {path}: {found}; the model has {weights.shape}")
-        protected, of_leaf = jnp.asarray(flags[path]), jnp.asarray(squares[path])
+        protected = jnp.asarray(flags[path])
+        of_leaf = _raised(jnp.asarray(squares[path]), prior, path)
         for column, width in enumerate(widths):
             bits = jnp.full((1,) * weights.ndim, width, jnp.int32)
             lost = _channel_damage(
@@ -96,6 +109,13 @@ def language_unit_damages(
             values = np.asarray(lost, np.float64).reshape(-1)
             total[:, column] += np.bincount(ids.reshape(-1), values, minlength=len(total))
     return total
+
+
+@functools.partial(jax.jit, static_argnames=("path", "prior"))
+def _raised(square: Array, prior: float, path: str) -> Array:
+    square = square.astype(jnp.float32)
+    axes = tuple(a for a in range(square.ndim) if a != layer_axis(path))
+    return square + prior * jnp.mean(square, axis=axes, keepdims=True)
 
 
 @functools.partial(jax.jit, static_argnames=("path", "spec", "shape"))
@@ -111,7 +131,7 @@ def _channel_damage(
     quantized = quantize_leaf(weights, protected, path, spec, bits={path: bits})
     error = jnp.square(quantized.astype(jnp.float32) - weights.astype(jnp.float32))
     inner = tuple(a for a, size in enumerate(shape) if size == 1)
-    return 0.5 * jnp.sum(square.astype(jnp.float32) * error, axis=inner, keepdims=True)
+    return 0.5 * jnp.sum(square * error, axis=inner, keepdims=True)
 
 
 def unit_damages(
@@ -123,6 +143,7 @@ def unit_damages(
     widths: Sequence[int] = WIDTHS,
     *,
     mask: Mask | None = None,
+    prior: float = PRIOR,
 ) -> UnitDamages:
     """Every language's damages by unit and width, one language's statistics in memory at a time.
 
@@ -134,6 +155,7 @@ def unit_damages(
         level: what gets one width together.
         widths: widths allowed.
         mask: weights that are protected whatever the widths; none by default.
+        prior: see `PRIOR`.
 
     Returns:
         The table.
@@ -148,7 +170,9 @@ def unit_damages(
     costs = unit_bytes(params, units, spec, widths)
     columns = []
     for language, original in nats.items():
-        lost = language_unit_damages(params, square(language), units, spec, widths, mask=mask)
+        lost = language_unit_damages(
+            params, square(language), units, spec, widths, mask=mask, prior=prior
+        )
         if not np.isfinite(lost).all() or not (math.isfinite(original) and original > 0):
             raise InputError(f"`square` or `nats` in {language} are not finite and above 0")
         columns.append(lost / original)

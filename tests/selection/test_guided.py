@@ -8,14 +8,16 @@ import pytest
 
 from jaxprotect.errors import InputError
 from jaxprotect.quantization.spec import QuantSpec
-from jaxprotect.selection import masks
+from jaxprotect.runs.scratch import scratch_in
+from jaxprotect.selection import criteria, masks
+from jaxprotect.selection.criteria import Evidence
 from jaxprotect.selection.gains import expected_gain, rounding
 from jaxprotect.selection.guided import as_mask, corrected_gains, language_guided
 from jaxprotect.selection.size_bound import size_lower_bound
 from jaxprotect.selection.targets import Demands
 from jaxprotect.selection.top_gains import minimax_choice, removed, top_by_multipliers
 from jaxprotect.trees import leaf_paths, map_leaves
-from tests.tiny import random_params, trees_equal
+from tests.tiny import CONFIG, random_params, trees_equal
 
 SPEC = QuantSpec(bits=3)
 LANGUAGES = ("deu_Latn", "eng_Latn", "heb_Hebr")
@@ -232,3 +234,32 @@ def test_pruning_keeps_weights_of_the_set_only(params, squares):
     assert masks.count(masks.intersection(everything.mask, whole.mask), params) == COUNT
     with pytest.raises(InputError, match=f"`k` is {COUNT + 1}; the scores are {COUNT}"):
         language_guided(params, squares, NATS, SPEC, count=COUNT + 1, within=whole.mask)
+
+
+def test_gains_in_files_and_languages_read_on_demand_change_nothing(
+    params, squares, tmp_path, monkeypatch
+):
+    looked_up = []
+
+    def read(language):
+        looked_up.append(language)
+        return squares[language]
+
+    monkeypatch.setattr(criteria, "KEPT_BYTES", 0)
+    evidence = Evidence(
+        params=params,
+        config=CONFIG,
+        spec=SPEC,
+        pooled=lambda: pytest.fail("not needed"),
+        square=read,
+        nats=NATS,
+        unprotected={},
+        measure=lambda mask, spec: {},
+        reference=(),
+    )
+    here = language_guided(params, squares, NATS, SPEC, count=COUNT)
+    allocate = scratch_in(tmp_path, large=0)
+    there = language_guided(params, evidence.squares, NATS, SPEC, count=COUNT, allocate=allocate)
+    assert trees_equal(here.mask, there.mask)
+    assert here.bound == there.bound
+    assert set(looked_up) == set(squares)

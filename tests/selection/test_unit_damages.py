@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from jaxprotect.errors import InputError
+from jaxprotect.models.axes import layer_axis
 from jaxprotect.quantization.precision import WIDTHS, bits_of_units, unit_count, unit_ids
 from jaxprotect.quantization.quantize import quantize_tree
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection import masks
 from jaxprotect.selection.unit_damages import (
+    PRIOR,
     corrected,
     language_unit_damages,
     unit_damages,
@@ -52,12 +54,35 @@ def test_any_choice_adds_up_to_what_the_quantizer_does(params, spec, level):
     quantized = leaf_paths(
         quantize_tree(params, mask, spec, CONFIG, bits=jax.tree.map(jnp.asarray, bits))
     )
-    expected = sum(
-        0.5 * float(jnp.sum(F * jnp.square(quantized[p] - leaf_paths(params)[p])))
+    raised = {
+        p: F + PRIOR * jnp.mean(F, [a for a in range(F.ndim) if a != layer_axis(p)], keepdims=True)
         for p, F in leaf_paths(square).items()
         if p in units
+    }
+    expected = sum(
+        0.5 * float(jnp.sum(F * jnp.square(quantized[p] - leaf_paths(params)[p])))
+        for p, F in raised.items()
     )
     assert table[np.arange(len(chosen)), chosen].sum() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_row_without_gradients_still_costs_something(params):
+    """A token that the sentences do not have must not look free."""
+    spec, path, row = QuantSpec(), "embed/tokens", 3
+    square = random_square(params)
+    square["embed"]["tokens"] = square["embed"]["tokens"].at[row].set(0.0)
+    units = unit_ids(params, "channel", spec)
+    unit = int(units[path].reshape(-1)[row])
+    blind = language_unit_damages(params, square, units, spec, (2, 4), prior=0.0)
+    wary = language_unit_damages(params, square, units, spec, (2, 4))
+    error = jnp.square(
+        quantize_tree(params, masks.none(params), QuantSpec(bits=2), CONFIG)["embed"]["tokens"][row]
+        - params["embed"]["tokens"][row]
+    )
+    mean = float(square["embed"]["tokens"].mean())
+    assert blind[unit].tolist() == [0.0, 0.0]
+    assert wary[unit, 0] == pytest.approx(0.5 * PRIOR * mean * float(error.sum()), rel=1e-4)
+    assert (wary >= blind).all()
 
 
 def test_more_bits_do_less_damage(params):
