@@ -7,7 +7,8 @@ import numpy as np
 from benchmarks.rows import Row, speedup
 from benchmarks.shapes import Options
 from benchmarks.timing import interleaved
-from jaxprotect.cuts import find_cut, order_key
+from jaxprotect.counting import order_keys
+from jaxprotect.cuts import find_cut
 
 SIZE = 124_000_000
 SHARE = 0.01
@@ -33,8 +34,8 @@ def run(options: Options) -> list[Row]:
     def kthvalue() -> Any:
         return torch.kthvalue(tensor, size - k + 1).values.numpy()
 
-    expected = int(order_key(np.asarray(partition())))
-    assert int(ours()) == expected == int(order_key(kthvalue()))
+    expected = order_keys(np.asarray(partition()))
+    assert int(ours()) == int(expected) == int(order_keys(np.asarray(kthvalue())))
     timed = interleaved(
         {"ours": ours, "partition": partition, "kthvalue": kthvalue}, repeats=options.repeats
     )

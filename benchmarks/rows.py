@@ -56,7 +56,7 @@ def speedup(benchmark: str, against: str, ratio: tuple[float, float, float], goa
 
 def share(benchmark: str, against: str, value: float, goal: float) -> Row:
     """A share of a limit, in per cent, with the goal to be at least so much."""
-    words, met = at_least(goal, 100 * value, "%")
+    words, met = at_least(100 * goal, 100 * value, "%")
     return Row(
         benchmark=benchmark, against=against, value=100 * value, unit="%", goal=words, met=met
     )

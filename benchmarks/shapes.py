@@ -39,7 +39,7 @@ def gpt2(options: Options) -> ModelConfig:
     """GPT-2, or something far smaller."""
     if not options.small:
         return GPT2
-    return replace(GPT2, layers=2, width=32, heads=2, mlp_width=64, vocab_size=5000, context=256)
+    return replace(GPT2, layers=2, width=32, heads=2, mlp_width=64, vocab_size=10_000, context=256)
 
 
 def random_params(config: ModelConfig) -> Params:

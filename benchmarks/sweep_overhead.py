@@ -1,6 +1,7 @@
 """Sixteen thresholds as one sweep, against quantizing and evaluating sixteen times."""
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from jaxprotect.evaluation.texts import load_texts
 from jaxprotect.models.hub import load_model
 from jaxprotect.quantization.quantize import quantize_tree
 from jaxprotect.quantization.spec import QuantSpec
+from jaxprotect.runs.evidence import describe
 from jaxprotect.runs.results import open_run
 from jaxprotect.runs.sweep import Variant, measure_original, sweep
 from jaxprotect.selection import masks
@@ -43,7 +45,12 @@ def run(options: Options) -> list[Row]:
 
     def as_sweep() -> Any:
         with tempfile.TemporaryDirectory() as folder:
-            described = {"config": {}, "model": {}, "texts": {}, "experiments": {}}
+            described = {
+                "config": {},
+                "model": {"architecture": asdict(model.config)},
+                "texts": describe(texts),
+                "experiments": {},
+            }
             with open_run(Path(folder) / "run", described) as opened:
                 measure_original(opened, model, encoded)
                 return sweep(opened, model, encoded, variants, draws=2000).rows

@@ -14,6 +14,7 @@ from experiments.replication import (
     replication_table,
     study_model,
 )
+from jaxprotect.compile_cache import keep_compiled
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded, Start
 from jaxprotect.evaluation.evaluate import encode
@@ -184,6 +185,7 @@ def run_experiment(name: str, config: Any, variants: Callable[[Any, Model], list
 
 def main(config: type[Config], run: Callable[[Config], Any]) -> None:
     """Command line of an experiment: options from the Config; bad input is one line and exit 2."""
+    keep_compiled()
     try:
         run(tyro.cli(config, config=(tyro.conf.OmitArgPrefixes,)))
     except InputError as error:

@@ -16,6 +16,7 @@ from jaxprotect.commands.pack import Pack
 from jaxprotect.commands.recommend import Recommend
 from jaxprotect.commands.report import Report
 from jaxprotect.commands.sensitivity import Sensitivity
+from jaxprotect.compile_cache import keep_compiled
 from jaxprotect.errors import InputError
 
 Command = (
@@ -32,6 +33,7 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `jaxprotect` command; bad input is one line and exit code 2."""
+    keep_compiled()
     try:
         command = tyro.cli(
             Command,  # type: ignore[arg-type]

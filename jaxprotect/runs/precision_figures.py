@@ -14,6 +14,9 @@ from jaxprotect.runs.drawing import MARKS, Drawing, mark_plainly, new_figure, st
 from jaxprotect.runs.heat_maps import colour_squares, write_numbers
 from jaxprotect.runs.wording import number, percent
 
+LINES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (1, 4)))
+"""Lines of the methods that have no colour of their own."""
+
 
 def mean_bits(bits: Mapping[str, Any]) -> tuple[list[str], list[str], np.ndarray]:
     """Mean bits of each checkpoint tensor.
@@ -104,14 +107,13 @@ def damage_over_bytes(path: Path, rows: Sequence[Mapping[str, Any]]) -> Drawing:
                 if row["label"] == label
             )
             colour, marker = LOOKS[index] if index < len(LOOKS) else PLAIN
-            lines = ("-", "--", ":")
             axes.plot(
                 [x for x, _ in points],
                 [y for _, y in points],
                 color=colour,
                 marker=marker,
                 markersize=4,
-                linestyle=lines[index % 3] if index >= len(LOOKS) else "-",
+                linestyle=LINES[(index - len(LOOKS)) % len(LINES)] if index >= len(LOOKS) else "-",
                 label=label,
             )
         axes.set_yscale("log")

@@ -16,6 +16,7 @@ from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.quantization.tensor_size import marginal_bits
 from jaxprotect.selection import masks
 from jaxprotect.selection.byte_budget import fill_bytes
+from jaxprotect.selection.gains import Allocate, in_memory
 from jaxprotect.selection.guided import as_mask, corrected_gains
 from jaxprotect.selection.mixed_precision import Allocation, MeasureBits, allocate_bits
 from jaxprotect.selection.targets import Demands, as_small_as_can_be
@@ -35,6 +36,7 @@ def protect_within(
     measured: Mapping[str, float] | None = None,
     demands: Demands | None = None,
     max_passes: int = 20,
+    allocate: Allocate = in_memory,
 ) -> Mask:
     """The language-guided set under given bits, as large as a budget of bytes holds.
 
@@ -51,6 +53,7 @@ def protect_within(
         measured: language -> relative damage measured with `around` under `bits`.
         demands: what damages are held against, of the same languages.
         max_passes: passes over the gains.
+        allocate: makes the arrays of all languages' gains.
 
     Returns:
         The mask; nothing where not even one weight fits.
@@ -66,7 +69,9 @@ def protect_within(
     demands = as_small_as_can_be(languages) if demands is None else demands
     weights_MxL = demands.weights[:, [demands.languages.index(name) for name in languages]]
     around = nothing if around is None else around
-    gains, losses_L = corrected_gains(params, squares, nats, spec, around, measured, bits)
+    gains, losses_L = corrected_gains(
+        params, squares, nats, spec, around, measured, bits, allocate=allocate
+    )
     total = masks.eligible_count(params, spec.eligible)
     count = 0
     for _ in range(3):  # the price of a weight depends on how many there are
@@ -104,6 +109,7 @@ def bits_and_weights(
     factors: Float[np.ndarray, "B L"] | None = None,
     demands: Demands | None = None,
     alternations: int = 2,
+    allocate: Allocate = in_memory,
 ) -> Allocation:
     """Split a budget between bits and protected weights; the best measured split is returned.
 
@@ -125,6 +131,7 @@ def bits_and_weights(
         factors: correction of tables around protected weights.
         demands: what damages are held against.
         alternations: how often weights are chosen per share.
+        allocate: makes the arrays of all languages' gains.
 
     Returns:
         Bits and mask; the size of both is at most `budget`.
@@ -175,6 +182,7 @@ def bits_and_weights(
                 around=made.mask,
                 measured=made.measured,
                 demands=demands,
+                allocate=allocate,
             )
             size = protected_size(params, mask, spec, made.bits).total
             made = replace(made, mask=mask, size=size, measured=dict(measure(mask, made.bits)))

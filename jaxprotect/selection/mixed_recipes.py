@@ -81,6 +81,7 @@ def mixed_and_protected(ground: Ground, budget: int, spec: QuantSpec) -> Scheme:
         factors=factors,
         budget=budget - header_reserve(ground, spec),
         measure=_measure_bits(ground, spec),
+        allocate=evidence.allocate,
     )
     return Scheme(spec=spec, mask=made.mask, bits=made.bits)
 
