@@ -2,8 +2,8 @@
 
 The k-th largest of all scores is bracketed by a sample; one pass counts what lies above the bracket
 and keeps the few scores inside it, of which the k-th is then picked. Where the bracket fails, or
-holds too many (ties), counting finds it instead. Nothing is concatenated, and the result depends
-neither on the sample nor on how the leaves are sharded.
+holds too many (ties), counting finds it instead, as it does on accelerators. Nothing is
+concatenated, and the result depends neither on the sample nor on how the leaves are sharded.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Int, UInt32
 
 from jaxprotect.counting import Leaves, chunks, kth_by_counting, not_numbers, order_keys
+from jaxprotect.device_counting import is_elsewhere, kth_on_device, order_key
 from jaxprotect.errors import InputError
 
 SAMPLE = 2**18
@@ -39,21 +40,6 @@ class Cut:
 
     key: UInt32[Array, ""]
     ties: dict[str, Int[Array, ""]]
-
-
-def order_key(scores: Float[Array, "..."]) -> UInt32[Array, "..."]:
-    """Integers in the order of the floats: -inf < ... < -0 = 0 < ... < inf.
-
-    Args:
-        scores: any float dtype of at most 32 bits.
-
-    Returns:
-        uint32 keys; a < b exactly when the scores are.
-    """
-    exact = scores.astype(jnp.float32)
-    exact = jnp.where(exact == 0, jnp.float32(0), exact)
-    bits = jax.lax.bitcast_convert_type(exact, jnp.uint32)
-    return jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(2**31))
 
 
 def find_cut(
@@ -87,8 +73,11 @@ def find_cut(
         nothing = {path: np.int32(0) for path in leaves}
         return Cut(key=jnp.uint32(2**32 - 1), ties=jax.tree.map(jnp.asarray, nothing))
 
-    found = _kth_in_bracket(leaves, k, total)
-    key, above, equal = kth_by_counting(leaves, k) if found is None else found
+    if is_elsewhere(leaves):
+        found = kth_on_device(leaves, k)
+    else:
+        found = _kth_in_bracket(leaves, k, total) or kth_by_counting(leaves, k)
+    key, above, equal = found
     wanted = total if ties == "all" else k - above
     taken = {}
     for path, leaf in leaves.items():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from jaxprotect import counting, cuts
 from jaxprotect.counting import kth_by_counting
-from jaxprotect.cuts import above_cut, find_cut, order_key
+from jaxprotect.cuts import above_cut, find_cut
 from jaxprotect.errors import InputError
 
 floats = st.floats(width=32, allow_nan=False)
@@ -98,13 +98,6 @@ def test_a_bracket_full_of_ties_is_counted(monkeypatch):
     monkeypatch.setattr(cuts, "INSIDE", 100)
     assert cuts._kth_in_bracket(leaves, 50, 5005) is None
     assert sum(int(m.sum()) for m in above_cut(leaves, find_cut(leaves, 50)).values()) == 50
-
-
-def test_order_key_orders_extremes():
-    values = jnp.array([-jnp.inf, -3e38, -1.0, -0.0, 0.0, 1e-30, 1.0, 3e38, jnp.inf])
-    keys = np.asarray(order_key(values)).astype(np.int64)
-    assert keys[3] == keys[4]
-    assert (np.diff(np.delete(keys, 3)) > 0).all()
 
 
 @pytest.mark.parametrize("k", [1, 2])

@@ -141,9 +141,15 @@ def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
             file=path.name,
             dtype=_DTYPES.get(dtype, dtype),
             shape=tuple(entry.get_shape()),
-            read=partial(handle.get_tensor, name),
+            read=partial(_read_safetensor, path, name),
         )
     return tensors
+
+
+def _read_safetensor(path: Path, name: str) -> np.ndarray:
+    # Opened anew: pages of a mapping stay in memory for as long as it is open.
+    with safe_open(path, framework="numpy") as handle:
+        return handle.get_tensor(name)
 
 
 def _inside(folder: Path, name: str) -> bool:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxprotect.cuts import find_cut, order_key
+from jaxprotect.cuts import find_cut
+from jaxprotect.device_counting import order_key
 from jaxprotect.errors import InputError
 from jaxprotect.selection.minimax import Minimax, solve_minimax
 
