@@ -50,7 +50,7 @@ def kth_on_device(leaves: Leaves, k: int) -> tuple[int, int, dict[str, int]]:
         InputError: NaN scores, named by leaf.
     """
     for path, leaf in leaves.items():
-        if bool(_has_nan(leaf)):
+        if bool(_has_nan(jnp.asarray(leaf))):
             raise not_numbers(path)
     key = 0
     for shift in range(32 - BITS, -1, -BITS):
@@ -65,8 +65,8 @@ def kth_on_device(leaves: Leaves, k: int) -> tuple[int, int, dict[str, int]]:
     return key, above, equal
 
 
-def _counts(leaf: Array, thresholds: list[int]) -> Int[np.ndarray, "J"]:
-    reached = _reach(leaf, jnp.asarray(np.array(thresholds, np.uint32)))
+def _counts(leaf: Array | np.ndarray, thresholds: list[int]) -> Int[np.ndarray, "J"]:
+    reached = _reach(jnp.asarray(leaf), jnp.asarray(np.array(thresholds, np.uint32)))
     return np.asarray(reached).astype(np.int64)
 
 
