@@ -7,7 +7,7 @@ scales included: the sizes of plain quantizers. Each makes what schemes it can w
 the select sentences, tune takes its best one and then the best of all, and the best are combined;
 test measures every one of them once. Does fewer bits with protection beat more bits without? Does
 the combined frontier lie below every single technique?
-Hardware and runtime: reference model and shipped texts, 2 CPU cores: about eight minutes a budget.
+Hardware and runtime: reference model and shipped texts, 2 CPU cores: eight to ten minutes a budget.
 Expected: see the README.
 """
 

@@ -33,6 +33,10 @@ LINES = (
     ("#6a51a3", "*", "-"),
     ("#9a9a9a", "<", "--"),
     ("#9a9a9a", ">", "--"),
+    ("#9a9a9a", "d", ":"),
+    ("#9a9a9a", "p", ":"),
+    (INK, "h", ":"),
+    ("#009e73", "8", ":"),
 )
 """Colour, marker and dash of the single techniques, in order."""
 
@@ -61,7 +65,7 @@ def frontier_curves(
         raise InputError(f"`rows` has {len(techniques)} techniques; {len(LINES)} can differ")
     title = "What does a byte buy the worst-off language?"
     with style():
-        figure = new_figure(8, 5.6, title)
+        figure = new_figure(10, 6, title)
         axes = figure.subplots()
         for technique, (colour, marker, dash) in zip(techniques, LINES, strict=False):
             found = sorted(
@@ -84,8 +88,8 @@ def frontier_curves(
         labels = [f"{name}\n{size / 1024:,.0f}" for name, size in sizes.items()]
         axes.set_xticklabels(labels, fontsize=7.5)
         axes.set_xlabel("KiB of the packed file, indices and scales included (log scale)")
-        axes.set_ylabel("relative damage of the worst language, %")
-        axes.legend(ncols=2, loc="upper right")
+        axes.set_ylabel("relative damage of the worst language, % (log scale)")
+        figure.legend(loc="outside right upper")
         caption = (
             "Each point is a packed model of its true size, measured on sentences that no choice "
             "saw. Blue: the scheme that the tune sentences recommend within each budget, with its "
@@ -110,7 +114,11 @@ def _scale(axes: Axes, rows: Sequence[Row], chosen: Sequence[Row]) -> None:
         axes.set_yscale("log")
         mark_plainly(axes.yaxis, MARKS)
         axes.set_ylim(min(values) / 1.3, max(values) * 1.3)
-    else:
+    else:  # better than the original, as a trained prefix can be: linear up to 1 %, then logarithmic
+        axes.set_yscale("symlog", linthresh=1.0, linscale=0.6)
+        mark_plainly(axes.yaxis, [-1.0, 0.0, *(mark for mark in MARKS if mark >= 1)])
+        lows = [100 * row["worst_relative_low"] for row in chosen if row["worst_relative_low"]]
+        axes.set_ylim(1.1 * min(values + lows) - 0.1, max(values) * 1.3)
         zero_line(axes, vertical=False)
 
 
