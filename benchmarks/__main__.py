@@ -15,7 +15,7 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks.rows import Row, as_markdown
+from benchmarks.rows import Row, as_markdown, measured
 from benchmarks.shapes import Options
 from jaxprotect.errors import InputError
 
@@ -65,7 +65,10 @@ def run(config: Config) -> list[Row]:
     rows = []
     for name in config.only or BENCHMARKS:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        rows += _here(name, config.options) if config.here else _apart(name, config.options)
+        found = _here(name, config.options) if config.here else _apart(name, config.options)
+        for row in found if not config.here else ():
+            print(f"  {row.benchmark}: {measured(row)}", file=sys.stderr, flush=True)
+        rows += found
     return rows
 
 

@@ -24,7 +24,7 @@ def main(way: str, options: Options) -> None:
     else:
         rows = language_rows(encoded, LANGUAGE)
         with tempfile.TemporaryDirectory() as folder:
-            model = torch_twin(params, config, Path(folder) / "model")
+            model = torch_twin(params, config, Path(folder) / "model", attention="eager")
         before = resident()
         torch_vmap(model, rows)
     report(resident() - before)

@@ -53,13 +53,26 @@ def random_tokens(config: ModelConfig, batch: int, length: int) -> np.ndarray:
     return drawn.astype(np.int32)
 
 
-def torch_twin(params: Params, config: ModelConfig, folder: Path) -> Any:
-    """The same model in torch `transformers`, read from a folder that is written for it."""
+def torch_twin(
+    params: Params, config: ModelConfig, folder: Path, *, attention: str = "sdpa"
+) -> Any:
+    """The same model in torch `transformers`, read from a folder that is written for it.
+
+    Args:
+        params: the weights.
+        config: their architecture.
+        folder: a new folder.
+        attention: torch's own fused attention, or `eager`, which vmap can differentiate.
+
+    Returns:
+        The model.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     save_model_folder(folder, params, config)
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    named = {"dtype": torch.float32, "attn_implementation": attention}
+    return AutoModelForCausalLM.from_pretrained(folder, **named).eval()
 
 
 def matrix_products(config: ModelConfig, rows: int, length: int, scored_rows: int) -> float:

@@ -114,7 +114,7 @@ def _scale(axes: Axes, rows: Sequence[Row], chosen: Sequence[Row]) -> None:
         axes.set_yscale("log")
         mark_plainly(axes.yaxis, MARKS)
         axes.set_ylim(min(values) / 1.3, max(values) * 1.3)
-    else:  # better than the original, as a trained prefix can be: linear up to 1 %, then logarithmic
+    else:  # a trained prefix can do better than the original: linear up to 1 %
         axes.set_yscale("symlog", linthresh=1.0, linscale=0.6)
         mark_plainly(axes.yaxis, [-1.0, 0.0, *(mark for mark in MARKS if mark >= 1)])
         lows = [100 * row["worst_relative_low"] for row in chosen if row["worst_relative_low"]]
