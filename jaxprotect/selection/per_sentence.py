@@ -19,10 +19,6 @@ TILE = 2**17
 """Most weights whose sums are kept at once (three float32 sums: 1.5 MiB)."""
 
 
-UNROLL = 2
-"""Sentences between a load and a store of the sums, which take as long as the product."""
-
-
 @struct.dataclass
 class Probes:
     """Dummy arguments of a measured product; their cotangents are the measurements.
@@ -160,7 +156,7 @@ def gradient_moments(
             return (total + g_RxO, absolute + jnp.abs(g_RxO), square + jnp.square(g_RxO)), None
 
         zeros = jnp.zeros((rows, outputs), jnp.float32)
-        sums, _ = jax.lax.scan(add, (zeros, zeros, zeros), (x_BxTxR, dy), unroll=UNROLL)
+        sums, _ = jax.lax.scan(add, (zeros, zeros, zeros), (x_BxTxR, dy))
         return sums
 
     moments = jax.lax.map(of_tile, x_NxBxTxR)
