@@ -1,11 +1,11 @@
 """Hugging Face folder -> params, and back."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
@@ -20,6 +20,9 @@ from jaxprotect.models.transformer import Params, parameter_shapes
 from jaxprotect.models.weight_files import SINGLE, StoredTensor, open_weights
 from jaxprotect.models.weight_maps import Slot, accepted_names, written_names
 from jaxprotect.trees import leaf_paths, map_leaves
+
+ALIGNMENT = 64
+"""Bytes, of arrays that JAX does not copy."""
 
 WeightDtype = Literal["float32", "float16", "bfloat16"]
 _DTYPES: tuple[str, ...] = ("float32", "float16", "bfloat16")
@@ -77,6 +80,14 @@ def _require_finite(values: np.ndarray, what: str) -> None:
         raise InputError(f"{what} has {count} non-finite of {values.size} values; allowed: none")
 
 
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """float32 memory that JAX's CPU backend takes over as it is; other memory it would copy."""
+    size = 4 * math.prod(shape)
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(np.float32).reshape(shape)
+
+
 def load_params(folder: Path | str, config: ModelConfig) -> tuple[Params, str]:
     """Read a checkpoint's weights.
 
@@ -102,13 +113,13 @@ def load_params(folder: Path | str, config: ModelConfig) -> tuple[Params, str]:
         return _read(name, slot, files.tensors[name], config)
 
     def fill(path: str, shape: jax.ShapeDtypeStruct) -> jax.Array:
-        values = np.empty(shape.shape, np.float32)
+        values = _aligned(shape.shape)
         if path.startswith("blocks/"):
             for layer in range(config.layers):
                 values[layer] = read(path, layer)
         else:
             values[...] = read(path, None)
-        return jnp.asarray(values)
+        return jax.device_put(values)
 
     params = map_leaves(fill, parameter_shapes(config))
     if config.tied_head and ("head/kernel", None) in assigned:
