@@ -8,13 +8,13 @@ Nothing is asserted: a figure that misses its goal is a row that says so.
 import importlib
 import json
 import platform
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import tyro
 
+from benchmarks.memory import answer_of
 from benchmarks.rows import Row, as_markdown, measured
 from benchmarks.shapes import Options
 from jaxprotect.errors import InputError
@@ -91,11 +91,10 @@ def _here(name: str, options: Options) -> list[Row]:
 
 
 def _apart(name: str, options: Options) -> list[Row]:
-    command = [sys.executable, "-m", "benchmarks", "--only", name, "--here", "--json"]
-    command += ["--repeats", str(options.repeats)]
-    command += ["--small"] if options.small else []
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return [Row(**row) for row in json.loads(done.stdout)["rows"]]
+    small = ("--small",) if options.small else ()
+    repeats = ("--repeats", str(options.repeats))
+    said = answer_of("benchmarks", "--only", name, "--here", "--json", *repeats, *small)
+    return [Row(**row) for row in said["rows"]]
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.rows import Row, at_most, speedup
+from benchmarks.rows import Row, bounded, speedup
 from benchmarks.shapes import Options
 from benchmarks.timing import interleaved
 from jaxprotect.evaluation.bootstrap import resampled_sums
@@ -36,17 +36,9 @@ def run(options: Options) -> list[Row]:
     )
     timed = interleaved({"ours": ours, "loop": loop}, repeats=options.repeats)
     name = f"bootstrap, {languages} x {variants} x {sentences} x {draws:,}"
-    words, met = at_most(2.0, timed.median("ours"), "s")
     scale = draws / looped
     ratio = tuple(scale * value for value in timed.ratio("loop", "ours"))
     return [
-        Row(
-            benchmark=name,
-            against="",
-            value=timed.median("ours"),
-            unit="s",
-            goal=words,
-            met=met,
-        ),
+        bounded(name, "", timed.median("ours"), "s", 2.0),
         speedup(name, f"NumPy loop (timed on {looped} draws)", (ratio[0], ratio[1], ratio[2]), 1.0),
     ]

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import jax
 
-from benchmarks.gradient_statistics import LANGUAGE, random_model, sentences, torch_vmap
+from benchmarks.gradient_statistics import LANGUAGE, sentences, torch_vmap
 from benchmarks.memory import report, resident
-from benchmarks.shapes import Options, torch_twin
+from benchmarks.shapes import Options, gpt2, random_params, torch_twin
 from jaxprotect.selection.rows import language_rows
 from jaxprotect.selection.sensitivity import language_statistics
 
 
 def main(way: str, options: Options) -> None:
     """Report the peak less what was resident before the work."""
-    config, params = random_model(options)
+    config = gpt2(options)
+    params = random_params(config)
     encoded = sentences(config, options)
     jax.block_until_ready(params)
     if way == "ours":

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.ceilings import matrix_product_rate
 from benchmarks.memory import peak_of
-from benchmarks.rows import Row, at_most, share, speedup
+from benchmarks.rows import Row, bounded, share, speedup
 from benchmarks.shapes import Options, gpt2, matrix_products, random_params, torch_twin
 from benchmarks.timing import interleaved
 from jaxprotect.evaluation.encoding import Encoded
@@ -17,7 +17,6 @@ from jaxprotect.evaluation.texts import load_texts
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.hub import load_model
 from jaxprotect.models.model import Model
-from jaxprotect.models.transformer import Params
 from jaxprotect.selection.rows import Row as Sentence
 from jaxprotect.selection.rows import language_rows
 from jaxprotect.selection.sensitivity import language_statistics
@@ -69,17 +68,8 @@ def run(options: Options) -> list[Row]:
     small = ("--small",) if options.small else ()
     memory = peak_of("benchmarks.gradient_memory", "ours", *small)
     other = peak_of("benchmarks.gradient_memory", "vmap", *small)
-    words, met = at_most(1 / 3, memory / other, "of its memory")
-    found.append(
-        Row(
-            benchmark=f"{name}: memory beyond the model",
-            against="torch vmap(grad)",
-            value=memory / other,
-            unit="of its memory",
-            goal=words,
-            met=met,
-        )
-    )
+    title = f"{name}: memory beyond the model"
+    found.append(bounded(title, "torch vmap(grad)", memory / other, "of its memory", 1 / 3))
     return found
 
 
@@ -140,9 +130,3 @@ def torch_vmap(model: Any, rows: list[Sentence]) -> dict[str, Any]:
                 absolute[name] += value.abs().sum(0)
                 square[name] += value.square().sum(0)
     return square
-
-
-def random_model(options: Options) -> tuple[ModelConfig, Params]:
-    """What both ways start from."""
-    config = gpt2(options)
-    return config, random_params(config)

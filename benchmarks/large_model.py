@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.memory import peak_of
-from benchmarks.rows import Row, at_most
+from benchmarks.rows import Row, bounded
 from benchmarks.shapes import Options
 
 
@@ -17,20 +17,9 @@ def run(options: Options) -> list[Row]:
             small = ("--small",) if options.small else ()
             weights = peak_of("benchmarks.large_model_memory", "write", folder, dtype, *small)
             peak = peak_of("benchmarks.large_model_memory", "evaluate", folder, *small)
-        words, met = at_most(1.5, peak / weights, "of the weights")
         title = f"evaluate mGPT's shape, {dtype} file"
-        rows.append(
-            Row(
-                benchmark=f"{title}: peak memory",
-                against=f"weights, {weights / 2**30:.2f} GiB",
-                value=peak / weights,
-                unit="of the weights",
-                goal=words,
-                met=met,
-            )
-        )
-        words, met = at_most(12.0, peak / 2**30, "GiB")
-        rows.append(
-            Row(benchmark=title, against="", value=peak / 2**30, unit="GiB", goal=words, met=met)
-        )
+        against = f"weights, {weights / 2**30:.2f} GiB"
+        share = peak / weights
+        rows.append(bounded(f"{title}: peak memory", against, share, "of the weights", 1.5))
+        rows.append(bounded(title, "", peak / 2**30, "GiB", 12.0))
     return rows

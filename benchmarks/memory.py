@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from typing import Any
 
 
 def resident() -> int:
@@ -17,16 +18,13 @@ def report(number: int) -> None:
     print(json.dumps({"bytes": max(1, number)}), flush=True)
 
 
-def peak_of(module: str, *arguments: str) -> int:
-    """What `python -m module arguments` reports.
-
-    Args:
-        module: a module whose last line is that of `report`.
-        arguments: its arguments.
-
-    Returns:
-        Bytes.
-    """
+def answer_of(module: str, *arguments: str) -> dict[str, Any]:
+    """The JSON object that `python -m module arguments` prints as its last line."""
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])["bytes"]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peak_of(module: str, *arguments: str) -> int:
+    """The bytes that a module says by `report`, see `answer_of`."""
+    return answer_of(module, *arguments)["bytes"]

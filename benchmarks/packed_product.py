@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.rows import Row, at_most, speedup
+from benchmarks.rows import Row, bounded, speedup
 from benchmarks.shapes import Options, gpt2, random_params
 from benchmarks.timing import interleaved
 from jaxprotect.quantization.packed_kernel import packed_matmul
@@ -25,17 +25,8 @@ def run(options: Options) -> list[Row]:
     layer = jax.tree.map(lambda leaf: leaf[0], packed["blocks"]["mlp"]["up"]["kernel"])
     dense = params["blocks"]["mlp"]["up"]["kernel"][0].astype(jnp.bfloat16)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(layer))
-    words, met = at_most(1.0, size / dense.nbytes, "of its bytes")
-    rows = [
-        Row(
-            benchmark="packed matrix, INT4 + 1 %",
-            against="dense bfloat16",
-            value=size / dense.nbytes,
-            unit="of its bytes",
-            goal=words,
-            met=met,
-        )
-    ]
+    name, against = "packed matrix, INT4 + 1 %", "dense bfloat16"
+    rows = [bounded(name, against, size / dense.nbytes, "of its bytes", 1.0)]
     multiply, plain = jax.jit(packed_matmul), jax.jit(jnp.matmul)
     for batch in (1, 256):
         drawn = np.random.default_rng(0).standard_normal((batch, config.width), np.float32)

@@ -36,7 +36,7 @@ def at_least(goal: float, value: float, unit: str = "x") -> tuple[str, bool]:
 
 def at_most(goal: float, value: float, unit: str) -> tuple[str, bool]:
     """A goal that small figures meet: its words, and whether it is met."""
-    return f"<= {goal:g} {unit}", value <= goal
+    return f"<= {goal:g} {unit}".rstrip(), value <= goal
 
 
 def speedup(benchmark: str, against: str, ratio: tuple[float, float, float], goal: float) -> Row:
@@ -60,6 +60,12 @@ def share(benchmark: str, against: str, value: float, goal: float) -> Row:
     return Row(
         benchmark=benchmark, against=against, value=100 * value, unit="%", goal=words, met=met
     )
+
+
+def bounded(benchmark: str, against: str, value: float, unit: str, goal: float) -> Row:
+    """A figure with the goal to be at most so much."""
+    words, met = at_most(goal, value, unit)
+    return Row(benchmark=benchmark, against=against, value=value, unit=unit, goal=words, met=met)
 
 
 def as_markdown(rows: Sequence[Row]) -> str:

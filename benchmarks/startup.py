@@ -4,7 +4,7 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks.rows import Row, at_most
+from benchmarks.rows import Row, bounded
 from benchmarks.shapes import Options
 from benchmarks.timing import interleaved
 
@@ -24,14 +24,4 @@ def run(options: Options) -> list[Row]:
         repeats=options.repeats,
     )
     more = timed.median("help") - timed.median("numpy")
-    words, met = at_most(0.5, more, "s more")
-    return [
-        Row(
-            benchmark="jaxprotect --help",
-            against="import numpy",
-            value=more,
-            unit="s more",
-            goal=words,
-            met=met,
-        )
-    ]
+    return [bounded("jaxprotect --help", "import numpy", more, "s more", 0.5)]

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from benchmarks.compilations import compilations
-from benchmarks.rows import Row, at_most
+from benchmarks.rows import Row, at_most, bounded
 from benchmarks.shapes import Options
 from benchmarks.timing import interleaved
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
@@ -72,8 +72,7 @@ def run(options: Options) -> list[Row]:
     shapes = len({batch.tokens.shape for batch in encoded.batches})
     timed = interleaved({"sweep": as_sweep, "by hand": by_hand}, repeats=options.repeats)
     name = f"sweep of {len(fractions)} thresholds"
-    low, high = (timed.ratio("sweep", "by hand")[i] for i in (1, 2))
-    overhead = timed.ratio("sweep", "by hand")[0]
+    overhead, low, high = timed.ratio("sweep", "by hand")
     words, met = at_most(1.05, overhead, "x")
     rows = [
         Row(
@@ -87,19 +86,7 @@ def run(options: Options) -> list[Row]:
             met=met,
         )
     ]
-    for what, count, allowed in (
-        ("quantizer", quantizers.count, 1),
-        ("loss", losses.count, shapes),
-    ):
-        words, met = at_most(allowed, count, "")
-        rows.append(
-            Row(
-                benchmark=f"{name}: compilations of the {what}",
-                against=f"{allowed} batch shapes" if what == "loss" else "",
-                value=count,
-                unit="",
-                goal=words.strip(),
-                met=met,
-            )
-        )
+    compiled = f"{name}: compilations of the"
+    rows.append(bounded(f"{compiled} quantizer", "", quantizers.count, "", 1))
+    rows.append(bounded(f"{compiled} loss", f"{shapes} batch shapes", losses.count, "", shapes))
     return rows

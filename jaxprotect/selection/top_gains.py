@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxprotect.counting import order_keys
 from jaxprotect.cuts import find_cut
-from jaxprotect.device_counting import order_key
 from jaxprotect.errors import InputError
 from jaxprotect.selection.minimax import Minimax, solve_minimax
 
@@ -91,7 +90,7 @@ def top_by_multipliers(
 
 
 def _above(score: np.ndarray, key: jax.Array, ties: int) -> np.ndarray:
-    keys = np.asarray(order_key(jnp.asarray(score)))
+    keys = order_keys(score)
     chosen = keys > np.asarray(key)
     if ties:
         equal = np.flatnonzero(keys.reshape(-1) == np.asarray(key))[:ties]
