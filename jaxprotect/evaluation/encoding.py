@@ -232,8 +232,16 @@ def _tokenise(sentences: Sequence[str], tokenizer: Any, *, special: bool) -> lis
     )["input_ids"]
 
 
-def _bucket(length: int, context: int) -> int:
-    """Smallest of 16, 32, .. 128, 192, 256, 384, 512, 768, .. that holds `length` inputs."""
+def bucket_length(length: int, context: int) -> int:
+    """Smallest of 16, 32, .. 128, 192, 256, 384, 512, 768, .. that holds `length` inputs.
+
+    Args:
+        length: inputs of a row.
+        context: longest input of the model; the longest length there is.
+
+    Returns:
+        The length of its batch.
+    """
     size = -(-length // 16) * 16
     if size > 128:
         power = 1 << (length - 1).bit_length()
@@ -246,7 +254,7 @@ def _batches(
 ) -> tuple[Batch, ...]:
     buckets: dict[int, list[_Row]] = {}
     for row in sorted(rows, key=lambda row: row.input_length):
-        buckets.setdefault(_bucket(row.input_length, context), []).append(row)
+        buckets.setdefault(bucket_length(row.input_length, context), []).append(row)
     batches, small = [], []
     lengths = list(buckets)
     for inputs, longer in zip(lengths, [*lengths[1:], None], strict=True):

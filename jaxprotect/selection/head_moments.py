@@ -7,7 +7,10 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxprotect.selection.per_sentence import TILE, gradient_moments
+from jaxprotect.selection.per_sentence import gradient_moments
+
+ROWS = 1024
+"""Rows of the vocabulary whose logits are made at a time."""
 
 
 @struct.dataclass
@@ -61,7 +64,7 @@ def head_moments(
         Loss, gradient at the hidden states, moments at the table.
     """
     vocabulary, width = table.shape
-    rows = min(vocabulary, max(256, TILE // width))
+    rows = min(vocabulary, ROWS)
     tiles = math.ceil(vocabulary / rows)
     padded = jnp.pad(table, ((0, tiles * rows - vocabulary), (0, 0)))
     table_NxRxD = padded.reshape(tiles, rows, width)

@@ -1,4 +1,8 @@
-"""Rows of one language in batches of few shapes, the same shapes for every language."""
+"""Rows of one language in batches of few shapes, the same shapes for every language.
+
+Every shape is a program to compile, every padded token is work for nothing. Loose batches have one
+shape per length; tight ones have more lengths, and a last batch of half the rows, a quarter, ...
+"""
 
 import zlib
 from collections.abc import Iterator
@@ -7,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxprotect.evaluation.encoding import Encoded
+from jaxprotect.evaluation.encoding import Encoded, bucket_length
 
 LENGTHS = (32, 64, 96, 128, 192)
-"""Input lengths of batches; beyond them powers of two."""
+"""Input lengths of loose batches; beyond them powers of two."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,30 +77,65 @@ def language_rows(encoded: Encoded, language: str | None) -> list[Row]:
 
 
 def row_batches(
-    rows: list[Row], *, context: int, batch_tokens: int, seed: int
+    rows: list[Row], *, context: int, batch_tokens: int, seed: int, tight: bool = False
 ) -> Iterator[RowBatch]:
-    """Rows of similar length together; all batches of one length have one shape.
+    """Rows of similar length together.
 
     Args:
         rows: what to batch.
         context: longest input of the model.
         batch_tokens: most tokens (B * T) of a batch; a single row may exceed it.
         seed: of the draws.
+        tight: more shapes and less padding.
 
     Yields:
         Batches by growing length.
     """
+    batches = _tight if tight else _loose
+    for members, size, length in batches(rows, context, batch_tokens):
+        yield _batch(members, size, length, seed)
+
+
+def _loose(
+    rows: list[Row], context: int, batch_tokens: int
+) -> Iterator[tuple[list[Row], int, int]]:
     buckets: dict[int, list[Row]] = {}
     for row in rows:
-        buckets.setdefault(_length(len(row.tokens) - 1, context), []).append(row)
+        buckets.setdefault(_loose_length(len(row.tokens) - 1, context), []).append(row)
     for length in sorted(buckets):
         size = max(1, batch_tokens // length)
         members = buckets[length]
         for start in range(0, len(members), size):
-            yield _batch(members[start : start + size], size, length, seed)
+            yield members[start : start + size], size, length
 
 
-def _length(inputs: int, context: int) -> int:
+def _tight(
+    rows: list[Row], context: int, batch_tokens: int
+) -> Iterator[tuple[list[Row], int, int]]:
+    buckets: dict[int, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: len(row.tokens)):
+        buckets.setdefault(bucket_length(len(row.tokens) - 1, context), []).append(row)
+    members: list[Row] = []
+    for length, longer in zip(buckets, [*list(buckets)[1:], None], strict=True):
+        size = max(1, batch_tokens // length)
+        members = members + buckets[length]
+        while len(members) >= size:
+            yield members[:size], size, length
+            members = members[size:]
+        # A batch costs time of its own: few rows are better padded to somewhat more.
+        if members and (longer is None or longer > 2 * length or 4 * len(members) > size):
+            yield members, _halved(size, len(members)), length
+            members = []
+
+
+def _halved(size: int, rows: int) -> int:
+    """The smallest of size, its half, its quarter, ... that holds the rows."""
+    while (half := -(-size // 2)) >= rows and half < size:
+        size = half
+    return size
+
+
+def _loose_length(inputs: int, context: int) -> int:
     longer = [length for length in LENGTHS if length >= inputs]
     return min(longer[0] if longer else 1 << (inputs - 1).bit_length(), max(context, inputs))
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from tqdm.auto import tqdm
 
+from jaxprotect.device_counting import is_elsewhere
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode
@@ -22,7 +23,7 @@ from jaxprotect.selection.head_moments import HeadMoments, add_lookup, head_mome
 from jaxprotect.selection.per_sentence import MeasuredKernel, make_probes
 from jaxprotect.selection.rows import language_rows, row_batches
 from jaxprotect.selection.statistics import InputStatistics, Statistics, add
-from jaxprotect.trees import map_leaves
+from jaxprotect.trees import leaf_paths, map_leaves
 
 Labels = Literal["data", "model"]
 """Targets of the loss: the text itself (empirical Fisher), or drawn from the model (its Fisher)."""
@@ -30,6 +31,10 @@ LABELS: tuple[Labels, ...] = get_args(Labels)
 
 BATCH_TOKENS = 1024
 """Tokens of a batch. Small: the last batch of each length is padded with empty rows."""
+
+TIGHT_FROM = 2**24
+"""Weights from which a CPU needs longer for the padding of ten languages, some 3,000 tokens, than
+the four seconds that another shape takes to compile. An accelerator always pads sooner."""
 
 
 def sensitivity(
@@ -127,7 +132,15 @@ def language_statistics(
     rows = language_rows(encoded, language)
     if not rows:
         raise InputError(f"`encoded` has no sentence in {language or 'any language'}")
-    batches = list(row_batches(rows, context=config.context, batch_tokens=batch_tokens, seed=seed))
+    batches = list(
+        row_batches(
+            rows,
+            context=config.context,
+            batch_tokens=batch_tokens,
+            seed=seed,
+            tight=_padding_costs_more(params),
+        )
+    )
     total = None
     for batch in tqdm(batches, desc=language or "statistics", unit="batch", leave=False):
         uniform = batch.uniform if labels == "model" else None
@@ -142,6 +155,12 @@ def language_statistics(
 
 
 _add = jax.jit(add, donate_argnums=0)
+
+
+def _padding_costs_more(params: Params) -> bool:
+    """Whether the padding of a language's last batches takes longer than compiling more shapes."""
+    leaves = leaf_paths(params)
+    return not is_elsewhere(leaves) and sum(leaf.size for leaf in leaves.values()) >= TIGHT_FROM
 
 
 @functools.partial(jax.jit, static_argnames="config")

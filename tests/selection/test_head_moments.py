@@ -29,7 +29,7 @@ UNIFORM[0, :3] = 0.0, 1 - 2**-24, 0.5
 
 @functools.cache
 def jitted(tiles):
-    # A function of its own for each number of tiles: jit would not see that `TILE` has changed.
+    # A function of its own for each number of tiles: jit would not see that `ROWS` has changed.
     return jax.jit(lambda *arrays: head_moments(*arrays))
 
 
@@ -37,7 +37,7 @@ def in_tiles(tiles, labels=LABELS, scored=SCORED, uniform=None):
     """600 tokens in one tile, or in two of 256 and a rest of 88."""
     with pytest.MonkeyPatch.context() as patch:
         if tiles == 3:
-            patch.setattr(module, "TILE", 1)
+            patch.setattr(module, "ROWS", 256)
         return jitted(tiles)(TABLE, HIDDEN, labels, scored, VALID, uniform)
 
 

@@ -122,6 +122,15 @@ def test_batches_and_padding_change_nothing_but_rounding(name):
     assert_close(alone.square, whole.square, 1e-5)
 
 
+def test_batches_of_a_large_model_change_nothing_but_rounding(monkeypatch):
+    params, config = model_of("gpt2")
+    loose = language_statistics(params, ENCODED, config)
+    monkeypatch.setattr("jaxprotect.selection.sensitivity.TIGHT_FROM", 1)
+    tight = language_statistics(params, ENCODED, config, batch_tokens=24)
+    for part in ("gradient", "absolute", "square"):
+        assert_close(getattr(tight, part), getattr(loose, part), 1e-5)
+
+
 def test_all_languages_together_are_the_sum_of_each():
     params, config = model_of("gpt2")
     parts = dict(iterate_sensitivity(params, ENCODED, config))
