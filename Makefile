@@ -1,10 +1,14 @@
 # make quickstart: Exp-010 to Exp-014 on the shipped model. make test: lint, types, tests.
-# make test-all: the slow tests too.
+# make test-all: the slow tests too. make lock: the newest versions of all dependencies into
+# constraints.txt. make test-lowest: the tests on the oldest ones that pyproject.toml allows.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RESOLVE := $(BIN)/uv pip compile pyproject.toml --extra test --extra notebook \
+	--python-version 3.11 --no-header --quiet
 
-.PHONY: quickstart test test-all lint clean
+.PHONY: quickstart test test-all test-lowest lint lock clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python -m experiments.quickstart
@@ -20,13 +24,26 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-$(VENV)/.installed: pyproject.toml
+lock: $(VENV)/.installed-test
+	$(INSTALL) uv
+	$(RESOLVE) --no-annotate | grep -vE "^(nvidia|cuda|triton)" > constraints.txt
+
+test-lowest: $(VENV)/.installed-test
+	$(INSTALL) uv
+	$(RESOLVE) --resolution lowest-direct --no-annotate \
+		| grep -vE "^(nvidia|cuda|triton)" > $(VENV)/lowest.txt
+	$(PYTHON) -m venv $(VENV)/lowest
+	$(VENV)/lowest/bin/python -m pip install --quiet -r $(VENV)/lowest.txt
+	$(VENV)/lowest/bin/python -m pip install --quiet --no-deps -e .
+	$(VENV)/lowest/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(INSTALL) -c constraints.txt -e .
 	touch $@
 
-$(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/.installed
+	$(INSTALL) -c constraints.txt -e ".[test]"
 	touch $@
 
 clean:
