@@ -2,7 +2,8 @@
 
 model.safetensors    packed codes, scales, protected values and indices, see `quantization.layout`
 config.json          the architecture; marked, so that `transformers` refuses to load it as dense
-manifest.json        format version, quantizer, source model, sha256 of every array, sizes
+manifest.json        format version, quantizer, source model, sha256 of every array, sizes, versions,
+                     device with the precision of its products
 tokenizer files
 """
 
@@ -28,7 +29,7 @@ from jaxprotect.quantization.packing import pack_tensors
 from jaxprotect.quantization.quantize import Mask, check_tree
 from jaxprotect.quantization.size import ModelSize, protected_size
 from jaxprotect.quantization.spec import QuantSpec
-from jaxprotect.runs.results import to_json
+from jaxprotect.runs.results import device, to_json, versions
 from jaxprotect.runs.safetensors_writer import file_size, write_safetensors
 
 FORMAT = "jaxprotect packed model"
@@ -130,6 +131,8 @@ def pack(
             "bytes": file_size(layout),
             "parts": size.rows(),
             "sha256": checksums,
+            "versions": versions(),
+            "device": device(),
         }
         (unfinished / MANIFEST).write_text(to_json(manifest, indent=1) + "\n", "utf-8")
     return size

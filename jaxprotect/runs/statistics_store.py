@@ -1,6 +1,7 @@
 """Sensitivity statistics on disk: one Orbax save per language, checksummed, safe to resume.
 
-manifest.json    model, texts, options; per finished language its counts and a sha256 per leaf
+manifest.json    model, texts, options, versions, device with the precision of its products; per
+                 finished language its counts and a sha256 per leaf
 <language>/      the trees gradient, absolute, square and inputs, each an Orbax save of its own
 
 Orbax loads a flipped byte without a word, hence the checksums. Squares span more than float16's
@@ -25,7 +26,7 @@ from tqdm.auto import tqdm
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.models.model import Model
-from jaxprotect.runs.results import to_json, write_atomically
+from jaxprotect.runs.results import device, to_json, versions, write_atomically
 from jaxprotect.selection.sensitivity import Labels, language_statistics
 from jaxprotect.selection.statistics import InputStatistics, Statistics
 from jaxprotect.trees import leaf_paths
@@ -176,8 +177,10 @@ def open_store(
     wanted = json.loads(to_json(wanted))
     path = folder / "manifest.json"
     if not path.exists():
-        write_atomically(path, to_json(wanted | {"languages": {}}, indent=1).encode())
-        return StatisticsStore(folder=folder, manifest=wanted | {"languages": {}}, model=model)
+        made_by = {"versions": versions(), "device": device()}
+        manifest = wanted | made_by | {"languages": {}}
+        write_atomically(path, to_json(manifest, indent=1).encode())
+        return StatisticsStore(folder=folder, manifest=manifest, model=model)
     manifest = _read(path)
     for entry in FIXED:
         if manifest.get(entry) != wanted[entry]:

@@ -137,3 +137,10 @@ def test_checksums_name_every_leaf(filled):
     assert set(sums) == set(PARTS)
     assert set(sums["square"]) == set(leaf_paths(MODEL.params))
     assert np.all([len(value) == 64 for value in sums["square"].values()])
+
+
+def test_the_manifest_says_what_computed_and_how_exactly(filled):
+    manifest = read_store(filled.folder, MODEL).manifest
+    assert manifest["versions"]["jax"] == jax.__version__
+    assert manifest["device"]["platform"] == "cpu"
+    assert manifest["device"]["matmul_precision"] == "default"
