@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from typing import Literal
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.typing import LegendLocType
 
 from jaxprotect.runs.comparisons import Group, Row, excludes_zero
 from jaxprotect.runs.drawing import (
@@ -31,6 +32,8 @@ from jaxprotect.runs.wording import (
 SHARE_LABEL = "worst-language damage removed, % of the unprotected"
 MOST_WRITTEN = 16
 """Heads of a layer beyond which the squares are too narrow for numbers."""
+
+LegendPlace = Literal["outside lower left", "outside lower right"]
 
 
 def structure_figures(group: Group, end: str) -> list[Drawing]:
@@ -109,7 +112,7 @@ def _draw_bars(axes: Axes, group: Group, variants: Sequence[str], places: np.nda
     axes.set_xlabel(f"{SHARE_LABEL}{group.note('paired ')}")
 
 
-def _bar_legend(figure: Figure, axes: Axes, where: LegendLocType) -> None:
+def _bar_legend(figure: Figure, axes: Axes, where: LegendPlace) -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc=where, ncol=2)
 
