@@ -2,8 +2,8 @@
 
 model.safetensors    packed codes, scales, protected values and indices, see `quantization.layout`
 config.json          the architecture; marked, so that `transformers` refuses to load it as dense
-manifest.json        format version, quantizer, source model, sha256 of every array, sizes, versions,
-                     device with the precision of its products
+manifest.json        format version, quantizer, source model, sha256 of every array, sizes,
+                     versions, device with the precision of its products
 tokenizer files
 """
 

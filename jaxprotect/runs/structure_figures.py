@@ -1,7 +1,6 @@
 """Figures of what whole layers, heads and components take off the damage of plain quantization."""
 
 from collections.abc import Sequence
-
 from typing import Literal
 
 import numpy as np
