@@ -147,14 +147,13 @@ def percentile_interval(
 
 
 def expanded_share(share: float, sentences: int) -> float:
-    """The share of draws to leave out so that a share of truths is left out.
+    """The share of draws to leave out on one side so that a share of truths is left out.
 
-    Draws of S sentences vary too little: their variance is (S - 1) / S of what it should be, and
-    their tails are those of a normal distribution where Student's t belongs. A bound at 2.04
-    standard deviations in place of 1.96 makes good for both at 40 sentences.
+    The variance of draws is (S - 1) / S of what it should be, and their tails are normal where
+    Student's t belongs. At 40 sentences the bound goes from 1.96 to 2.05 standard deviations.
 
     Args:
-        share: wanted on one side.
+        share: of truths.
         sentences: S.
 
     Returns:
@@ -195,13 +194,13 @@ def simultaneous_upper(
 
     s_l is half the width of the central 68 % of column l's draws, and c the `level` quantile of
     max_l (sample_l - value_l) / s_l, expanded if `sentences` are given (`expanded_share`). a_l is
-    a sixth of the skewness of the draws, where that is above 0: a sum of skewed numbers that is
-    too low also seems to vary too little, and a one-sided bound has no other side to make up for
-    it. A few infinite samples do no harm. A column with s_l = 0 has its own bound.
+    a sixth of the draws' skewness, if positive: a sum that came out low also seems to vary little,
+    and one-sided bounds have no other side to make up for it. A few infinite samples do no harm.
+    A column with s_l = 0 has its own bound.
 
     Args:
         values: [L] the estimates.
-        samples: [draws, L] the same statistics in each draw; sums of sentences or nearly so.
+        samples: [draws, L] the same in each draw; sums over sentences, or nearly so.
         level: probability that all L bounds hold.
         sentences: S of each draw.
 
@@ -211,9 +210,8 @@ def simultaneous_upper(
     Raises:
         InputError: see `percentile_interval`.
 
-    Source: the max-t method of Romano and Wolf, Econometrica 73 (2005); the term in a_l is that
-    of the BCa bound to first order, Efron, Journal of the American Statistical Association 82
-    (1987), with z0 = a as for a mean.
+    Source: max-t of Romano and Wolf, Econometrica 73 (2005); the term in a_l is BCa's to first
+    order with z0 = a, as for a mean: Efron, J. Am. Statistical Association 82 (1987).
     """
     return values + _margins(values, samples, level, sentences, skewed=True)
 
@@ -292,9 +290,7 @@ def _accelerations(scaled: np.ndarray) -> np.ndarray:
     return np.clip((high + low - 2 * middle) / (high - low) / TAIL, 0, 1 / 6)
 
 
-def _left_out(
-    samples: np.ndarray, level: float, share: float, sentences: int | None = None
-) -> int:
+def _left_out(samples: np.ndarray, level: float, share: float, sentences: int | None = None) -> int:
     """Draws beyond a bound that leaves `share` of them out; refuses what has no such bound."""
     if not 0 < level < 1:
         raise InputError(f"`level` is {level}; it must be between 0 and 1, both excluded")

@@ -175,7 +175,9 @@ def _disparity(
         samples = np.concatenate([damage, relative, means], axis=1)
         *of_languages, denominator = _estimates(values, samples, level, sentences)
         upper_L = simultaneous_upper(relative_L, relative, level, sentences=sentences)
-        damage_low, damage_high = simultaneous_interval(damage_L, damage, level, sentences=sentences)
+        damage_low, damage_high = simultaneous_interval(
+            damage_L, damage, level, sentences=sentences
+        )
         low, high = simultaneous_interval(relative_L, relative, level, sentences=sentences)
         worst_damage = _between(extremes[0], damage_low.max(), damage_high.max())
         worst = _between(extremes[1], low.max(), high.max())
@@ -216,7 +218,7 @@ def _ratio(
     denominator: Estimate,
     means: np.ndarray,
     level: float,
-    sentences: int,
+    sentences: int | None = None,
 ) -> Estimate:
     """Largest relative damage over the reference's mean, where that is clearly above 0."""
     assert denominator.value is not None
@@ -232,6 +234,9 @@ def _ratio(
     np.divide(relative, means, out=ratios, where=means > 0)
     ratio_L = relative_L / denominator.value
     low, high = simultaneous_interval(ratio_L, ratios, level, sentences=sentences)
+    if not np.isfinite(high).all():
+        reason = "too many draws have a mean relative damage of the reference languages not above 0"
+        return Estimate(value=None, reason=f"undefined: the ratio has no upper bound, {reason}")
     # The reference languages are among those of the maximum: it is never below their mean.
     return _between(ratio_L.max(), max(1.0, low.max()), high.max())
 
