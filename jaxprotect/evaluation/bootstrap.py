@@ -207,9 +207,6 @@ def simultaneous_upper(
     Returns:
         [L] bounds, never below the values.
 
-    Raises:
-        InputError: see `percentile_interval`.
-
     Source: max-t of Romano and Wolf, Econometrica 73 (2005); the term in a_l is BCa's to first
     order with z0 = a, as for a mean: Efron, J. Am. Statistical Association 82 (1987).
     """
@@ -237,9 +234,6 @@ def simultaneous_interval(
 
     Returns:
         [L] lower and [L] upper ends; the values lie between them.
-
-    Raises:
-        InputError: see `percentile_interval`.
     """
     one_sided = (1 + level) / 2
     below_L = _margins(-values, -samples, one_sided, sentences)
@@ -256,11 +250,12 @@ def _margins(
 ) -> np.ndarray:
     """[L] how far above each value its bound lies."""
     last = len(samples) - 1
-    own_L = upper_bound(samples, level, sentences=sentences) - values
     low_L, high_L = percentile_interval(samples, CENTRAL)
     spread_L = (high_L - low_L) / 2
     varies = spread_L > 0
-    margins_L = np.maximum(own_L, 0.0)
+    margins_L = np.zeros_like(spread_L)
+    own_L = upper_bound(samples[:, ~varies], level, sentences=sentences)
+    margins_L[~varies] = np.maximum(own_L - values[~varies], 0.0)
     if varies.any():
         scaled = (samples - values)[:, varies] / spread_L[varies]
         largest = np.sort(scaled.max(axis=1))
@@ -278,10 +273,10 @@ def _margins(
 
 
 def _accelerations(scaled: np.ndarray) -> np.ndarray:
-    """[L] sixths of the skewness of draws, from quantiles, which infinite draws leave alone.
+    """[L] sixths of the skewness of draws, from quantiles: infinite draws do not matter to them.
 
-    To first order in the skewness 6 a, the quantile at z is z + a (z^2 - 1): those at z, 0 and -z
-    give a. No S numbers have a skewness above sqrt(S), and so no a of a mean is above 1/6.
+    To first order the quantile at z is z + a (z^2 - 1): those at z, 0 and -z give a. No S numbers
+    have a skewness above sqrt(S), so that no mean has an a above 1/6.
     """
     last = len(scaled) - 1
     tail, half = math.floor(0.05 * last), last // 2
