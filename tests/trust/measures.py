@@ -20,7 +20,8 @@ from jaxprotect.runs.power_figure import power_figure
 from tests.trust.simulation import DRAWS, EQUAL, Population, evaluation, studies
 
 SIZES = (0.005, 0.01, 0.02, 0.05)
-COUNTS = (5, 10, 20, 40, 80, 160, 320, 640)
+COUNTS = (10, 14, 20, 28, 40, 57, 80, 113, 160, 226, 320, 453, 640)
+LOSSES = Population(damages=(0.0, *SIZES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ def winners(
         Means of the gains in worst relative damage on `tune` and on `test`, each with how often
         the interval of `compare` has 0; and how often those of single languages do on `test`.
     """
-    population = Population(damages=EQUAL)
+    population = Population()
     generator = np.random.default_rng(seed)
     found: dict[str, list[float]] = defaultdict(list)
     for replication in range(replications):
@@ -145,7 +146,11 @@ def winners(
 
 
 def power(
-    replications: int, *, counts: Sequence[int] = COUNTS, draws: int = DRAWS
+    replications: int,
+    *,
+    counts: Sequence[int] = COUNTS,
+    draws: int = DRAWS,
+    population: Population = LOSSES,
 ) -> list[dict[str, float]]:
     """Simulated and planned power of telling a damage from none; a damage of 0 is a false alarm.
 
@@ -153,7 +158,6 @@ def power(
         One row per damage and number of sentences: `told` (share of replications whose interval
         lies above 0), its `error`, and the `planned` power.
     """
-    population = Population(damages=(0.0, *SIZES))
     nats, added = population.draw(np.random.default_rng(1), 20_000)
     base = evaluation(nats, population.languages)
     quantized = evaluation(nats + added[0], population.languages)
