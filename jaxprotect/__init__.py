@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxprotect.errors import InputError
     from jaxprotect.evaluation.disparity import compare, disparity, disparity_table
     from jaxprotect.evaluation.evaluate import evaluate
+    from jaxprotect.evaluation.power import power_curve, sentences_needed
     from jaxprotect.evaluation.texts import Texts, load_texts
     from jaxprotect.models.census import census
     from jaxprotect.models.checkpoint import save_model_folder
@@ -72,12 +73,14 @@ _HOMES = {
     "masks": "selection.masks",
     "pack": "runs.packed_files",
     "packed_file_size": "runs.packed_files",
+    "power_curve": "evaluation.power",
     "prefix_bytes": "models.prefix",
     "protected_size": "quantization.size",
     "quantize": "quantization.quantize",
     "save_model_folder": "models.checkpoint",
     "scores": "selection.scores",
     "sensitivity": "selection.sensitivity",
+    "sentences_needed": "evaluation.power",
     "unpack_params": "quantization.packed_params",
 }
 """Public name -> the module of this package that defines it."""
@@ -109,12 +112,14 @@ __all__ = [
     "masks",
     "pack",
     "packed_file_size",
+    "power_curve",
     "prefix_bytes",
     "protected_size",
     "quantize",
     "save_model_folder",
     "scores",
     "sensitivity",
+    "sentences_needed",
     "unpack_params",
 ]
 

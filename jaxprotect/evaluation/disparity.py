@@ -136,7 +136,7 @@ def compare(
     samples = None
     if damages is not None:
         samples = statistics(base_sums, damages[1]) - statistics(base_sums, damages[0])
-    *of_languages, worst_damage, worst_relative = _estimates(values, samples, level)
+    *of_languages, worst_damage, worst_relative = _estimates(values, samples, level, len(base.ids))
     languages, count = sorted(base.nats), len(base.nats)
     return Comparison(
         worst_relative=worst_relative,
@@ -165,7 +165,7 @@ def _disparity(
     upper_L = None
     ratio = Estimate(value=None, reason=f"undefined: {ONE_SENTENCE}")
     if damage_sums is None:
-        *of_languages, denominator = _estimates(values, None, level)
+        *of_languages, denominator = _estimates(values, None, level, sentences)
         worst_damage, worst, gap = (
             Estimate(value=float(value), reason=ONE_SENTENCE) for value in extremes
         )
@@ -173,14 +173,16 @@ def _disparity(
         damage, relative = damage_sums / sentences, damage_sums / base_sums
         means = relative[:, chosen].mean(axis=1, keepdims=True)
         samples = np.concatenate([damage, relative, means], axis=1)
-        *of_languages, denominator = _estimates(values, samples, level)
-        upper_L = simultaneous_upper(relative_L, relative, level)
-        damage_low, damage_high = simultaneous_interval(damage_L, damage, level)
-        low, high = simultaneous_interval(relative_L, relative, level)
+        *of_languages, denominator = _estimates(values, samples, level, sentences)
+        upper_L = simultaneous_upper(relative_L, relative, level, sentences=sentences)
+        damage_low, damage_high = simultaneous_interval(
+            damage_L, damage, level, sentences=sentences
+        )
+        low, high = simultaneous_interval(relative_L, relative, level, sentences=sentences)
         worst_damage = _between(extremes[0], damage_low.max(), damage_high.max())
         worst = _between(extremes[1], low.max(), high.max())
         gap = _between(extremes[2], max(0.0, low.max() - high.min()), high.max() - low.min())
-        ratio = _ratio(relative_L, relative, denominator, means, level)
+        ratio = _ratio(relative_L, relative, denominator, means, level, sentences)
     count = len(languages)
     records = {
         name: language_damage(
@@ -216,6 +218,7 @@ def _ratio(
     denominator: Estimate,
     means: np.ndarray,
     level: float,
+    sentences: int | None = None,
 ) -> Estimate:
     """Largest relative damage over the reference's mean, where that is clearly above 0."""
     assert denominator.value is not None
@@ -230,7 +233,10 @@ def _ratio(
     ratios = np.full_like(relative, np.inf)
     np.divide(relative, means, out=ratios, where=means > 0)
     ratio_L = relative_L / denominator.value
-    low, high = simultaneous_interval(ratio_L, ratios, level)
+    low, high = simultaneous_interval(ratio_L, ratios, level, sentences=sentences)
+    if not np.isfinite(high).all():
+        reason = "too many draws have a mean relative damage of the reference languages not above 0"
+        return Estimate(value=None, reason=f"undefined: the ratio has no upper bound, {reason}")
     # The reference languages are among those of the maximum: it is never below their mean.
     return _between(ratio_L.max(), max(1.0, low.max()), high.max())
 
@@ -267,10 +273,12 @@ def _resampled(
     return sums[0], sums[1:]
 
 
-def _estimates(values: np.ndarray, samples: np.ndarray | None, level: float) -> list[Estimate]:
+def _estimates(
+    values: np.ndarray, samples: np.ndarray | None, level: float, sentences: int
+) -> list[Estimate]:
     if samples is None:
         return [Estimate(value=float(value), reason=ONE_SENTENCE) for value in values]
-    low, high = percentile_interval(samples, level)
+    low, high = percentile_interval(samples, level, sentences=sentences)
     return [_between(*ends) for ends in zip(values, low, high, strict=True)]
 
 

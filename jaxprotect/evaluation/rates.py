@@ -33,7 +33,7 @@ def language_rates(evaluation: Evaluation, *, draws: int = DRAWS, seed: int = 0)
         if count > 1:
             sums = resampled_sums(np.stack([nats, size.astype(float)], 1), draws=draws, seed=seed)
             of_draws = sums[:, :1] / np.stack([np.full(draws, count), sums[:, 1] * math.log(2)], 1)
-            low, high = percentile_interval(of_draws)
+            low, high = percentile_interval(of_draws, sentences=count)
         estimates = [
             Estimate(
                 value=float(value),

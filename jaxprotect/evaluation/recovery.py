@@ -83,18 +83,24 @@ def recovery(
             nats, share = Estimate(value=value, reason=reason), Estimate(value=None, reason=reason)
         else:
             of_undone, of_lost = samples[0][:, i], samples[1][:, i]
-            low, high = (float(end) for end in percentile_interval(of_undone / sentences, level))
+            ends = percentile_interval(of_undone / sentences, level, sentences=sentences)
+            low, high = map(float, ends)
             nats = Estimate(value=value / sentences, low=low, high=high)
-            share = _share(value, before, of_undone, of_lost, level)
+            share = _share(value, before, of_undone, of_lost, level, sentences)
         found[name] = Recovery(nats=nats, share=share)
     return found
 
 
 def _share(
-    undone: float, lost: float, undone_samples: np.ndarray, lost_samples: np.ndarray, level: float
+    undone: float,
+    lost: float,
+    undone_samples: np.ndarray,
+    lost_samples: np.ndarray,
+    level: float,
+    sentences: int,
 ) -> Estimate:
-    low, _ = percentile_interval(lost_samples, level)
+    low, _ = percentile_interval(lost_samples, level, sentences=sentences)
     if float(low) <= 0 or lost <= 0 or (lost_samples <= 0).any():
         return Estimate(value=None, reason="undefined: the damage cannot be told from 0")
-    ends = percentile_interval(undone_samples / lost_samples, level)
+    ends = percentile_interval(undone_samples / lost_samples, level, sentences=sentences)
     return Estimate(value=undone / lost, low=float(ends[0]), high=float(ends[1]))

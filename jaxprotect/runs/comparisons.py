@@ -23,11 +23,13 @@ class Worst:
         values: variant -> its largest relative damage.
         samples: variant -> the same in each draw; None with one sentence.
         level: coverage of intervals.
+        sentences: of each draw.
     """
 
     values: dict[str, float]
     samples: dict[str, Float[np.ndarray, "draws"]] | None
     level: float
+    sentences: int
 
     def difference(self, first: str, second: str) -> Estimate:
         """First minus second, paired; positive = the second leaves less damage.
@@ -38,7 +40,7 @@ class Worst:
         if self.samples is None:
             return Estimate(value=value, reason=ONE_SENTENCE)
         gained = self.samples[first] - self.samples[second]
-        low, high = percentile_interval(gained[:, None], self.level)
+        low, high = percentile_interval(gained[:, None], self.level, sentences=self.sentences)
         return Estimate(value=value, low=float(low[0]), high=float(high[0]))
 
 
@@ -69,7 +71,12 @@ def worst_of(run: Run, rows: Sequence[Row]) -> Worst:
             added = [nats(name) - before for name in chosen]
             sums = resampled_sums(np.stack([before, *added]), draws=draws)
             samples.update(zip(chosen, (sums[1:] / sums[0]).max(axis=-1), strict=True))
-    return Worst(values=values, samples=samples or None, level=rows[0]["level"])
+    return Worst(
+        values=values,
+        samples=samples or None,
+        level=rows[0]["level"],
+        sentences=len(base.ids),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

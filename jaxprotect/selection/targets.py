@@ -140,7 +140,7 @@ def check_target(
         target, base, unprotected, variant, reference=reference, draws=draws, seed=seed
     )
     languages = sorted(base.nats)
-    upper_M = simultaneous_upper(values_M, samples, level)
+    upper_M = simultaneous_upper(values_M, samples, level, sentences=len(base.ids))
     values_L = values_M.reshape(-1, len(languages)).max(axis=0)
     upper_L = upper_M.reshape(-1, len(languages)).max(axis=0)
     return Verdict(

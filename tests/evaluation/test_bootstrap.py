@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm, t
 
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.bootstrap import (
     Estimate,
     bootstrap_counts,
+    expanded_share,
     lower_bound,
     percentile_interval,
     resampled_sums,
@@ -149,6 +151,54 @@ def test_columns_that_do_not_vary_are_bounded_by_their_value():
     assert low[1] < 0 < high[1]
     constant = np.full((300, 2), 2.0)
     assert simultaneous_upper(np.array([2.0, 2.0]), constant).tolist() == [2.0, 2.0]
+
+
+def test_expanded_shares_are_students():
+    # Hesterberg 2015: half a 95 % interval of 40 leaves 2.03 % out, and of many 2.5 %.
+    z = norm.isf(expanded_share(0.025, 40))
+    assert math.isclose(z, t.isf(0.025, 39) * math.sqrt(40 / 39), rel_tol=1e-9)
+    assert round(expanded_share(0.025, 40), 4) == 0.0203
+    assert math.isclose(expanded_share(0.025, 10**6), 0.025, rel_tol=1e-4)
+    assert expanded_share(0.025, 1) == 0
+    shares = [expanded_share(0.025, sentences) for sentences in (2, 5, 20, 100, 1000)]
+    assert shares == sorted(shares)
+
+
+def test_few_sentences_widen_every_interval_as_student_says():
+    samples = normal(40_000, 6, seed=2)
+    wider = t.isf(0.025, 39) * math.sqrt(40 / 39) / norm.isf(0.025)
+    plain, expanded = percentile_interval(samples), percentile_interval(samples, sentences=40)
+    for end in (0, 1):
+        assert np.allclose(expanded[end] / plain[end], wider, atol=0.02)
+    # Six independent columns at once: Sidak's level, widened as Student says of that level.
+    sidak = 1 - 0.975 ** (1 / 6)
+    wider = t.isf(sidak, 39) * math.sqrt(40 / 39) / norm.isf(sidak)
+    plain = simultaneous_interval(np.zeros(6), samples)
+    expanded = simultaneous_interval(np.zeros(6), samples, sentences=40)
+    for end in (0, 1):
+        assert np.allclose(expanded[end] / plain[end], wider, atol=0.03)
+    # Columns that are one and the same need no more than one of them.
+    same = np.repeat(samples[:, :1], 6, axis=1)
+    low, high = simultaneous_interval(np.zeros(6), same, sentences=40)
+    own_low, own_high = percentile_interval(samples[:, 0], sentences=40)
+    assert np.allclose(high, own_high, rtol=0.02)
+    assert np.allclose(low, own_low, rtol=0.02)
+
+
+def test_an_upper_bound_of_skewed_sums_is_further_away_than_their_draws_say():
+    values = np.random.default_rng(0).lognormal(0, 1, size=(40, 1))
+    samples = resampled_sums(values, draws=20_000)
+    total = values.sum(axis=0)
+    skewed = simultaneous_upper(total, samples, sentences=40)
+    symmetric = simultaneous_upper(total, 2 * total - samples[:, ::-1], sentences=40)
+    plain = upper_bound(samples, sentences=40)
+    a = ((values - values.mean()) ** 3).mean() / values.std() ** 3 / math.sqrt(40) / 6
+    assert (skewed > plain).all()
+    further = (skewed - plain) / (values.std() * math.sqrt(40))
+    c = norm.isf(expanded_share(0.05, 40))
+    assert abs(further[0] / (a * (c**2 + 2)) - 1) < 0.35
+    # Left-skewed draws do not draw the bound nearer.
+    assert np.allclose(symmetric, upper_bound(2 * total - samples, sentences=40), rtol=0.01)
 
 
 def test_an_estimate_as_a_row():

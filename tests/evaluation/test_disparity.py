@@ -230,6 +230,22 @@ def test_draws_without_a_denominator_count_as_the_largest_ratios():
     assert 4 < ratio(-0.01).high < math.inf
 
 
+def test_a_ratio_without_an_upper_bound_is_undefined():
+    generator = np.random.default_rng(0)
+    relative = np.array([0.1, 0.4]) + 0.01 * generator.normal(size=(400, 2))
+    relative[:30, 0] = -0.01
+    ratio = module._ratio(
+        np.array([0.1, 0.4]),
+        relative,
+        Estimate(value=0.1, low=0.001, high=0.12),
+        relative[:, :1],
+        0.95,
+    )
+    assert ratio.value is None
+    assert ratio.high is None
+    assert ratio.reason.startswith("undefined: the ratio has no upper bound")
+
+
 def test_destroyed_means_worse_than_guessing_uniformly():
     tokens = np.arange(10, 70)
     base = evaluation(dict.fromkeys(LANGUAGES, tokens * 3.0), vocab_size=1000)
