@@ -4,7 +4,6 @@ A field is read, or known not to change the forward pass at inference, or must k
 `transformers` gives it by default. So a checkpoint with an unknown twist is refused, not misread.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from transformers import AutoConfig, PretrainedConfig
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.families import COMMON_IGNORED, Family, Fields, get_family, refused
+from jaxprotect.models.json_files import read_json
 from jaxprotect.models.layers import ACTIVATIONS
 
 PACKED = "jaxprotect"
@@ -82,27 +82,22 @@ def load_config(folder: Path | str) -> ModelConfig:
         InputError: no readable `config.json`, or one that `read_config` refuses.
     """
     path = Path(folder) / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"`{folder}` has no config.json; give a Hugging Face folder") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"`{path}` is not readable as JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise InputError(f"`{path}` holds a {type(raw).__name__}; allowed: a JSON object")
-    packed = raw.get("model_type") == PACKED
-    if packed:
+    if not path.exists():
+        raise InputError(f"`{folder}` has no config.json; give a Hugging Face folder")
+    raw = read_json(path)
+    if raw.get("model_type") == PACKED:
         raw = raw | {"model_type": raw.pop("packed_model_type", None)}
     get_family(raw.get("model_type"))
     try:
-        if packed:
-            hf_config = AutoConfig.for_model(**raw)
-        else:
-            hf_config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
+        # Not `from_pretrained`, which follows further file names in the config.
+        hf_config = AutoConfig.for_model(**raw)
     except Exception as error:  # the validators of transformers raise many types
         reason = " ".join(str(error).split())
         raise InputError(f"`{path}` is refused by transformers: {reason}") from error
-    return read_config(hf_config)
+    try:
+        return read_config(hf_config)
+    except InputError as error:
+        raise InputError(f"`{path}`: {error}") from None
 
 
 def mark_packed(content: Fields) -> Fields:

@@ -1,7 +1,6 @@
 """A packed folder -> a `Model` that stays packed; every model by name, packed or not."""
 
 import hashlib
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from jaxprotect.errors import InputError
 from jaxprotect.models import hub
 from jaxprotect.models.config_files import load_config
+from jaxprotect.models.folders import file_in
+from jaxprotect.models.json_files import read_json
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.models.weight_files import SINGLE, checksum
@@ -24,7 +25,7 @@ from jaxprotect.runs.packed_files import FORMAT, MANIFEST, VERSION
 from jaxprotect.runs.prefix_files import PREFIX_FILE, load_prefix
 from jaxprotect.trees import leaf_paths
 
-_ENTRIES = ("spec", "model", "tokenizer", "bytes", "sha256")
+_ENTRIES = {"spec": dict, "model": dict, "tokenizer": bool, "bytes": int, "sha256": dict}
 
 
 def load_model(name_or_folder: str | Path, *, revision: str | None = None) -> Model:
@@ -80,6 +81,12 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
         )
     if missing := [entry for entry in _ENTRIES if entry not in manifest]:
         raise InputError(f"`folder` {folder}: {MANIFEST} has no {', '.join(missing)}")
+    for entry, kind in _ENTRIES.items():
+        if type(manifest[entry]) is not kind:
+            raise InputError(
+                f"`folder` {folder}: `{entry}` in {MANIFEST} is {manifest[entry]!r}; expected "
+                f"{kind.__name__}"
+            )
     return manifest
 
 
@@ -104,7 +111,7 @@ def load_packed(folder: Path | str) -> Model:
     manifest = read_manifest(folder)
     spec = _spec(folder, manifest["spec"])
     config = load_config(folder)
-    path = folder / SINGLE
+    path = file_in(folder, SINGLE)
     try:
         handle = safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
@@ -134,7 +141,7 @@ def load_packed(folder: Path | str) -> Model:
         sha256=checksum(folder, [SINGLE]),
     )
     if (folder / PREFIX_FILE).exists():
-        return replace(model, prefix=load_prefix(folder / PREFIX_FILE, model))
+        return replace(model, prefix=load_prefix(file_in(folder, PREFIX_FILE), model))
     return model
 
 
@@ -142,27 +149,20 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(f"`folder` {folder} is not a packed model: it has no {MANIFEST}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"`{path}` is not readable as JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"`{path}` holds a {type(content).__name__}; allowed: a JSON object")
-    return content
+    return read_json(path)
 
 
-def _spec(folder: Path, content: Any) -> QuantSpec:
-    known = {field.name for field in fields(QuantSpec)}
-    if not isinstance(content, dict) or content.keys() != known:
+def _spec(folder: Path, content: dict[str, Any]) -> QuantSpec:
+    known = {field.name: type(field.default) for field in fields(QuantSpec)}
+    if {name: type(value) for name, value in content.items()} != known:
         raise InputError(
             f"`folder` {folder}: `spec` in {MANIFEST} is {content!r}; expected the entries "
-            f"{sorted(known)}"
+            f"{ {name: kind.__name__ for name, kind in known.items()} }"
         )
     try:
         return QuantSpec(**content)
-    except (InputError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"`folder` {folder}: `spec` in {MANIFEST}: {reason}") from None
+    except InputError as error:
+        raise InputError(f"`folder` {folder}: `spec` in {MANIFEST}: {error}") from None
 
 
 def _tensor_names(config: Any) -> list[str]:

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded
+from jaxprotect.models.json_files import read_json
 from jaxprotect.models.model import Model
 from jaxprotect.runs.results import to_json, write_atomically
 from jaxprotect.selection.sensitivity import Labels, language_statistics
@@ -178,7 +179,7 @@ def open_store(
     if not path.exists():
         write_atomically(path, to_json(wanted | {"languages": {}}, indent=1).encode())
         return StatisticsStore(folder=folder, manifest=wanted | {"languages": {}}, model=model)
-    manifest = _read(path)
+    manifest = read_json(path)
     for entry in FIXED:
         if manifest.get(entry) != wanted[entry]:
             raise InputError(
@@ -204,7 +205,7 @@ def read_store(folder: Path, model: Model) -> StatisticsStore:
     path = folder / "manifest.json"
     if not path.exists():
         raise InputError(f"{folder} holds no statistics: it has no manifest.json")
-    manifest = _read(path)
+    manifest = read_json(path)
     if manifest["model"]["sha256"] != model.sha256:
         raise InputError(f"{folder} holds statistics of another model than {model.name}")
     return StatisticsStore(folder=folder, manifest=manifest, model=model)
@@ -258,13 +259,6 @@ def _plain(statistics: Statistics, part: str) -> dict:
 
 def _sha256(leaf: Any) -> str:
     return hashlib.sha256(np.ascontiguousarray(np.asarray(leaf)).tobytes()).hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
 
 
 def _short(value: Any) -> str:
