@@ -4,7 +4,8 @@ A field is read, or known not to change the forward pass at inference, or must k
 `transformers` gives it by default. So a checkpoint with an unknown twist is refused, not misread.
 """
 
-from dataclasses import asdict
+import math
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from transformers import AutoConfig, PretrainedConfig
@@ -23,8 +24,19 @@ would draw random weights for names that it does not find."""
 def _require_sizes(values: Fields, family: Family) -> None:
     for name in ("layers", "width", "heads", "mlp_width", "vocab_size", "context"):
         size = values.get(name, 1)
-        if not isinstance(size, int) or size < 1:
+        if type(size) is not int or not 0 < size < 2**31:
             raise refused(family.fields.get(name, name), size, "whole numbers above 0")
+
+
+def _require_types(values: Fields, family: Family) -> None:
+    """Flags, numbers and names are what the architecture's defaults are."""
+    kinds = {field.name: type(field.default) for field in fields(ModelConfig)}
+    for name, value in values.items():
+        field = family.fields.get(name, name)
+        if kinds[name] is float and (type(value) not in (int, float) or not 0 <= value < math.inf):
+            raise refused(field, value, "numbers from 0")
+        if kinds[name] in (bool, str) and type(value) is not kinds[name]:
+            raise refused(field, value, {bool: "true or false", str: "a name"}[kinds[name]])
 
 
 def _interpret(model_type: str, hf: Fields) -> ModelConfig:
@@ -38,6 +50,7 @@ def _interpret(model_type: str, hf: Fields) -> ModelConfig:
     special = family.read_special(hf)
     _require_sizes(special, family)
     values = family.constants | values | special
+    _require_types(values, family)
     if values["activation"] not in ACTIVATIONS:
         allowed = ", ".join(sorted(ACTIVATIONS))
         raise refused(family.fields["activation"], values["activation"], allowed)

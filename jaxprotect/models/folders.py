@@ -38,12 +38,12 @@ def file_in(folder: Path, name: str) -> Path:
         The path; a file need not be there.
 
     Raises:
-        InputError: the name leads out of the folder, or to something that is no regular file.
+        InputError: the name leads out of the folder, or to a pipe or device.
     """
     path = folder / name
     try:
         root, target = folder.resolve(), path.resolve()
-        irregular = target.exists() and not target.is_file()
+        strange = target.exists() and not (target.is_file() or target.is_dir())
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, links in a circle
         raise InputError(f"`{folder}` can have no file {name!r}") from None
     cached = root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--")
@@ -51,7 +51,7 @@ def file_in(folder: Path, name: str) -> Path:
     outside = not (target.is_relative_to(root) or target.is_relative_to(blobs))
     if outside or ".." in Path(name).parts or Path(name).is_absolute():
         raise InputError(f"`{folder}`: {name!r} leads out of it; allowed: files inside the folder")
-    if irregular:
+    if strange:  # a pipe would be waited for
         raise InputError(f"`{path}` is no regular file")
     return path
 

@@ -1,6 +1,7 @@
 """A packed folder -> a `Model` that stays packed; every model by name, packed or not."""
 
 import hashlib
+import math
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from safetensors import SafetensorError, safe_open
 
 from jaxprotect.errors import InputError
 from jaxprotect.models import hub
+from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import load_config
 from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import read_json
 from jaxprotect.models.model import Model
+from jaxprotect.models.tokenizer_files import read_tokenizer
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.models.weight_files import SINGLE, checksum
 from jaxprotect.quantization.index_arrays import Arrays
@@ -118,6 +121,7 @@ def load_packed(folder: Path | str) -> Model:
         reason = " ".join(str(error).split())
         raise InputError(f"`{path}` is damaged, truncated or missing: {reason}") from None
     with handle:
+        _refuse_more_than_fits(config, path, len(handle.keys()))
         parts = _parts(handle.keys(), manifest, folder, list(_tensor_names(config)))
         if path.stat().st_size != manifest["bytes"]:
             raise InputError(
@@ -134,9 +138,7 @@ def load_packed(folder: Path | str) -> Model:
     model = Model(
         config=config,
         params=params,
-        tokenizer=hub.read_tokenizer(folder, config, packed=True)
-        if manifest["tokenizer"]
-        else None,
+        tokenizer=read_tokenizer(folder, config, packed=True) if manifest["tokenizer"] else None,
         name=str(folder),
         sha256=checksum(folder, [SINGLE]),
     )
@@ -161,11 +163,23 @@ def _spec(folder: Path, content: dict[str, Any]) -> QuantSpec:
         )
     try:
         return QuantSpec(**content)
-    except InputError as error:
-        raise InputError(f"`folder` {folder}: `spec` in {MANIFEST}: {error}") from None
+    except (InputError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"`folder` {folder}: `spec` in {MANIFEST}: {reason}") from None
 
 
-def _tensor_names(config: Any) -> list[str]:
+def _refuse_more_than_fits(config: ModelConfig, path: Path, arrays: int) -> None:
+    """Refuse an architecture too large for its file before memory is taken for it."""
+    shapes = leaf_paths(parameter_shapes(config)).values()
+    weights, most = sum(math.prod(shape.shape) for shape in shapes), 4 * path.stat().st_size
+    if weights > most or config.layers > arrays:
+        raise InputError(
+            f"`{path}` has {arrays} arrays and room for {most} weights of 2 bits; config.json says "
+            f"{weights} weights in {config.layers} layers"
+        )
+
+
+def _tensor_names(config: ModelConfig) -> list[str]:
     shapes = leaf_paths(parameter_shapes(config))
     return [tensor_name(p, layer) for p, s in shapes.items() for layer in layers_of(p, s.shape)]
 
