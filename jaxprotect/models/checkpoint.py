@@ -17,7 +17,7 @@ from jaxprotect.models.config_files import write_config
 from jaxprotect.models.folders import refuse_used_folder, written_whole
 from jaxprotect.models.layouts import from_stored, stored_shape, to_stored
 from jaxprotect.models.transformer import Params, parameter_shapes
-from jaxprotect.models.weight_files import SINGLE, StoredTensor, open_weights
+from jaxprotect.models.weight_files import SINGLE, StoredTensor, WeightFiles, open_weights
 from jaxprotect.models.weight_maps import Slot, accepted_names, written_names
 from jaxprotect.trees import leaf_paths, map_leaves
 
@@ -117,6 +117,13 @@ def load_params(folder: Path | str, config: ModelConfig) -> tuple[Params, str]:
             non-finite tensors; a tied head that differs from the embedding.
     """
     files = open_weights(folder)
+    try:
+        return _params(files, config), files.sha256
+    except InputError as error:
+        raise InputError(f"`{folder}`: {error}") from None
+
+
+def _params(files: WeightFiles, config: ModelConfig) -> Params:
     assigned = _assign(files.tensors, config, flax=files.flax)
     for name, slot in assigned.values():  # before memory is taken for any
         _check(name, slot, files.tensors[name], config)
@@ -142,7 +149,7 @@ def load_params(folder: Path | str, config: ModelConfig) -> tuple[Params, str]:
                 f"tensor `{name}` differs from the token embedding; expected a copy of it, as "
                 "`tie_word_embeddings` is true"
             )
-    return params, files.sha256
+    return params
 
 
 def _stored_tensors(params: Params, config: ModelConfig, dtype: str) -> dict[str, np.ndarray]:

@@ -100,17 +100,22 @@ def load_config(folder: Path | str) -> ModelConfig:
     raw = read_json(path)
     if raw.get("model_type") == PACKED:
         raw = raw | {"model_type": raw.pop("packed_model_type", None)}
+    try:
+        return read_config(_understood(raw))
+    except InputError as error:
+        raise InputError(f"`{path}`: {error}") from None
+
+
+def _understood(raw: Fields) -> PretrainedConfig:
     get_family(raw.get("model_type"))
     try:
         # Not `from_pretrained`, which follows further file names in the config.
-        hf_config = AutoConfig.for_model(**raw)
+        understood = AutoConfig.for_model(**raw)
+        understood.to_dict()  # which some values make fail
     except Exception as error:  # the validators of transformers raise many types
         reason = " ".join(str(error).split())
-        raise InputError(f"`{path}` is refused by transformers: {reason}") from error
-    try:
-        return read_config(hf_config)
-    except InputError as error:
-        raise InputError(f"`{path}`: {error}") from None
+        raise InputError(f"it is refused by transformers: {reason}") from None
+    return understood
 
 
 def mark_packed(content: Fields) -> Fields:

@@ -38,8 +38,9 @@ def read_tokenizer(folder: Path, config: ModelConfig, *, packed: bool = False) -
     # Without its files transformers makes an empty tokenizer, which turns every text into nothing.
     present = {name for name in TOKENIZER_FILES if (folder / name).is_file()}
     if "tokenizer.json" not in present and not {"vocab.json", "merges.txt"} <= present:
+        found = ", ".join(f"`{name}`" for name in sorted(present)) or "none of its files"
         raise InputError(
-            f"`{folder}` has no tokenizer: found {', '.join(sorted(present)) or 'none of its files'},"
+            f"`{folder}` has no tokenizer: found {found},"
             " allowed `tokenizer.json`, or `vocab.json` with `merges.txt`"
         )
     try:

@@ -100,7 +100,7 @@ def _header(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     header = parse_json(arrays.pop(HEADER).tobytes(), HEADER)
     kinds = {"model_sha256": str | None, "shapes": dict, "sha256": dict}
     for name, kind in kinds.items():
-        if not isinstance(header, dict) or not isinstance(header.get(name), kind):
+        if not isinstance(header, dict) or not isinstance(header.get(name, ...), kind):
             raise InputError(f"its `{HEADER}` has no {name}")
     if not arrays.keys() == header["shapes"].keys() == header["sha256"].keys():
         raise InputError(f"its `{HEADER}` and its arrays differ in their names")

@@ -130,11 +130,14 @@ def load_packed(folder: Path | str) -> Model:
 
         def read(tensor: str) -> Arrays:
             return {
-                part: _array(handle, f"{tensor}.{part}" if part else tensor, manifest, path)
+                part: _array(handle, f"{tensor}.{part}" if part else tensor, manifest)
                 for part in parts[tensor]
             }
 
-        params = packed_params(read, spec, config)
+        try:
+            params = packed_params(read, spec, config)
+        except InputError as error:
+            raise InputError(f"`{path}`: {error}") from None
     model = Model(
         config=config,
         params=params,
@@ -204,13 +207,13 @@ def _parts(
     return parts
 
 
-def _array(handle: Any, name: str, manifest: dict[str, Any], path: Path) -> np.ndarray:
+def _array(handle: Any, name: str, manifest: dict[str, Any]) -> np.ndarray:
     try:
         array = handle.get_tensor(name)
     except Exception as error:  # the library raises bare exceptions for dtypes it does not know
         dtype = handle.get_slice(name).get_dtype()
-        raise InputError(f"`{path}`: array `{name}` of dtype {dtype} cannot be read") from error
+        raise InputError(f"array `{name}` of dtype {dtype} cannot be read") from error
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     if hashlib.sha256(data).hexdigest() != manifest["sha256"][name]:
-        raise InputError(f"`{path}` is damaged at array `{name}`: its checksum differs")
+        raise InputError(f"the file is damaged at array `{name}`: its checksum differs")
     return array
