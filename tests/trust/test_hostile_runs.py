@@ -9,6 +9,7 @@ import pytest
 
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.models.model import Model
+from jaxprotect.runs.report import write_report
 from jaxprotect.runs.results import ORIGINAL, Run, append_variant, open_run, read_run, save_original
 from jaxprotect.runs.statistics_store import StatisticsStore, open_store, read_store
 from jaxprotect.runs.summary import summarise
@@ -34,7 +35,7 @@ MODEL = Model(config=CONFIG, params=random_params(), tokenizer=None, name="tiny"
 def made(tmp_path_factory) -> Path:
     plan = only("none", "magnitude-0.05", "random-0.05-seed0")
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return make_run(folder, plan, languages=LANGUAGES, sentences=3, draws=20).folder
+    return make_run(folder, plan, languages=LANGUAGES, sentences=3, draws=40).folder
 
 
 @pytest.fixture
@@ -175,6 +176,25 @@ def test_a_resumed_run_has_the_same_bytes_with_its_checksums(folder, tmp_path):
     for path in [*(folder / "nats").iterdir(), folder / "results.jsonl"]:
         other = tmp_path / "again" / path.relative_to(folder)
         assert path.read_bytes() == other.read_bytes(), path.name
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "results.jsonl"])
+@seeds(6, 120)
+def test_a_report_is_written_or_refused(folder, cases, name):
+    path, written = folder / name, 0
+    whole = path.read_bytes()
+
+    def report() -> Path:
+        return write_report(read_run(folder))
+
+    for case in cases:
+        generator = np.random.default_rng([7, case])
+        lines = [whole] if name == "manifest.json" else whole.splitlines()
+        line = int(generator.integers(len(lines)))
+        lines[line] = damaged_json(lines[line], generator)
+        path.write_bytes(b"\n".join([*lines, b""]))
+        written += read_or_refusal(report, str(folder), case) is not None
+    assert written < len(cases)
 
 
 @pytest.fixture(scope="module")
