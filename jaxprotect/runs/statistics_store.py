@@ -130,6 +130,7 @@ class StatisticsStore:
     def _part(self, language: str, part: str) -> dict:
         path = self.folder / language / part
         try:
+            file_in(self.folder, language)
             for file in path.rglob("*"):
                 file_in(self.folder, str(file.relative_to(self.folder)))
             tree = _load(path.resolve(), _largest_leaf(self.model))

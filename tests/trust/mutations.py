@@ -38,6 +38,13 @@ RAW = [
 """JSON, and what is nearly JSON."""
 
 
+FLIPS = [
+    pytest.param(5, 1, id="a bit of every fifth byte"),
+    pytest.param(1, 8, id="every bit", marks=pytest.mark.slow),
+]
+"""Steps from byte to byte, and how many bits of each are flipped."""
+
+
 class Hangs(BaseException):
     """Reading took longer than `SECONDS`."""
 

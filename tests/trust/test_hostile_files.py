@@ -30,6 +30,7 @@ from jaxprotect.trees import leaf_paths
 from tests.quantization.packing_cases import random_mask
 from tests.tiny import random_params
 from tests.trust.mutations import (
+    FLIPS,
     damaged_bytes,
     damaged_json,
     every_flip,
@@ -85,12 +86,6 @@ def test_a_packed_folder_is_refused_or_the_same(folder, cases, name):
             require_same_packed(found, expected, case)
             assert found.config == load_config(folder), case
     assert refused > len(cases) / 4
-
-
-FLIPS = [
-    pytest.param(5, 1, id="a bit of every fifth byte"),
-    pytest.param(1, 8, id="every bit", marks=pytest.mark.slow),
-]
 
 
 @pytest.mark.parametrize(("step", "bits"), FLIPS)

@@ -19,6 +19,7 @@ from tests.runs.synthetic import make_run, only
 from tests.selection.test_scores import random_statistics
 from tests.tiny import CONFIG, random_params
 from tests.trust.mutations import (
+    FLIPS,
     damaged_bytes,
     damaged_json,
     every_flip,
@@ -76,10 +77,11 @@ def test_numbers_of_a_run_are_refused_or_the_same(folder, cases, name):
 
 
 @pytest.mark.parametrize("name", [ORIGINAL, "sizes"])
-def test_every_flipped_bit_of_the_numbers_of_a_run_is_found(folder, name):
+@pytest.mark.parametrize(("step", "bits"), FLIPS)
+def test_flipped_bits_of_the_numbers_of_a_run_are_found(folder, name, step, bits):
     path = folder / "nats" / f"{name}.npy"
     whole = path.read_bytes()
-    for case, data in every_flip(whole, range(len(whole)), 8):
+    for case, data in every_flip(whole, range(0, len(whole), step), bits):
         path.write_bytes(data)
         found = read_or_refusal(lambda: everything(folder), str(path), case)
         assert found is None, case
