@@ -17,12 +17,15 @@ from jaxprotect.models.config_files import write_config
 from jaxprotect.models.folders import refuse_used_folder, written_whole
 from jaxprotect.models.layouts import from_stored, stored_shape, to_stored
 from jaxprotect.models.transformer import Params, parameter_shapes
-from jaxprotect.models.weight_files import SINGLE, StoredTensor, open_weights
+from jaxprotect.models.weight_files import SINGLE, StoredTensor, WeightFiles, open_weights
 from jaxprotect.models.weight_maps import Slot, accepted_names, written_names
 from jaxprotect.trees import leaf_paths, map_leaves
 
 ALIGNMENT = 64
 """Bytes, of arrays that JAX does not copy."""
+
+MANY = 1000
+"""Layers, of which a model whose file has fewer tensors is refused at once."""
 
 WeightDtype = Literal["float32", "float16", "bfloat16"]
 _DTYPES: tuple[str, ...] = ("float32", "float16", "bfloat16")
@@ -37,6 +40,11 @@ def _assign(
     tensors: dict[str, StoredTensor], config: ModelConfig, *, flax: bool
 ) -> dict[tuple[str, int | None], tuple[str, Slot]]:
     """Which tensor fills each leaf (and layer), checked for gaps, doubles and strangers."""
+    if config.layers > max(MANY, len(tensors)):  # before that many names are made
+        raise InputError(
+            f"the checkpoint has {len(tensors)} tensors; expected the weights of a "
+            f"{config.family} model with {config.layers} layers"
+        )
     accepted = accepted_names(config, flax=flax)
     unknown = sorted(name for name in tensors if name not in accepted)
     if unknown:
@@ -61,13 +69,16 @@ def _assign(
     return assigned
 
 
-def _read(name: str, slot: Slot, stored: StoredTensor, config: ModelConfig) -> np.ndarray:
-    """One tensor in the layout of its leaf, checked for type, shape and non-finite values."""
+def _check(name: str, slot: Slot, stored: StoredTensor, config: ModelConfig) -> None:
     shape = stored_shape(slot, config)
     if stored.dtype not in _DTYPES:
         raise InputError(f"tensor `{name}` is {stored.dtype}; allowed: {', '.join(_DTYPES)}")
     if stored.shape != shape:
         raise InputError(f"tensor `{name}` has shape {stored.shape}; expected {shape}")
+
+
+def _read(name: str, slot: Slot, stored: StoredTensor, config: ModelConfig) -> np.ndarray:
+    """One tensor in the layout of its leaf, checked for non-finite values."""
     values = stored.read().astype(np.float32, copy=False)
     _require_finite(values, f"tensor `{name}`")
     return from_stored(values, slot, config)
@@ -106,7 +117,16 @@ def load_params(folder: Path | str, config: ModelConfig) -> tuple[Params, str]:
             non-finite tensors; a tied head that differs from the embedding.
     """
     files = open_weights(folder)
+    try:
+        return _params(files, config), files.sha256
+    except InputError as error:
+        raise InputError(f"`{folder}`: {error}") from None
+
+
+def _params(files: WeightFiles, config: ModelConfig) -> Params:
     assigned = _assign(files.tensors, config, flax=files.flax)
+    for name, slot in assigned.values():  # before memory is taken for any
+        _check(name, slot, files.tensors[name], config)
 
     def read(leaf: str, layer: int | None) -> np.ndarray:
         name, slot = assigned[leaf, layer]
@@ -129,7 +149,7 @@ def load_params(folder: Path | str, config: ModelConfig) -> tuple[Params, str]:
                 f"tensor `{name}` differs from the token embedding; expected a copy of it, as "
                 "`tie_word_embeddings` is true"
             )
-    return params, files.sha256
+    return params
 
 
 def _stored_tensors(params: Params, config: ModelConfig, dtype: str) -> dict[str, np.ndarray]:

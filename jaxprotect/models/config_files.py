@@ -4,8 +4,8 @@ A field is read, or known not to change the forward pass at inference, or must k
 `transformers` gives it by default. So a checkpoint with an unknown twist is refused, not misread.
 """
 
-import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from transformers import AutoConfig, PretrainedConfig
@@ -13,6 +13,7 @@ from transformers import AutoConfig, PretrainedConfig
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.families import COMMON_IGNORED, Family, Fields, get_family, refused
+from jaxprotect.models.json_files import read_json
 from jaxprotect.models.layers import ACTIVATIONS
 
 PACKED = "jaxprotect"
@@ -23,8 +24,19 @@ would draw random weights for names that it does not find."""
 def _require_sizes(values: Fields, family: Family) -> None:
     for name in ("layers", "width", "heads", "mlp_width", "vocab_size", "context"):
         size = values.get(name, 1)
-        if not isinstance(size, int) or size < 1:
+        if type(size) is not int or not 0 < size < 2**31:
             raise refused(family.fields.get(name, name), size, "whole numbers above 0")
+
+
+def _require_types(values: Fields, family: Family) -> None:
+    """Flags, numbers and names are what the architecture's defaults are."""
+    kinds = {field.name: type(field.default) for field in fields(ModelConfig)}
+    for name, value in values.items():
+        field = family.fields.get(name, name)
+        if kinds[name] is float and (type(value) not in (int, float) or not 0 <= value < math.inf):
+            raise refused(field, value, "numbers from 0")
+        if kinds[name] in (bool, str) and type(value) is not kinds[name]:
+            raise refused(field, value, {bool: "true or false", str: "a name"}[kinds[name]])
 
 
 def _interpret(model_type: str, hf: Fields) -> ModelConfig:
@@ -38,6 +50,7 @@ def _interpret(model_type: str, hf: Fields) -> ModelConfig:
     special = family.read_special(hf)
     _require_sizes(special, family)
     values = family.constants | values | special
+    _require_types(values, family)
     if values["activation"] not in ACTIVATIONS:
         allowed = ", ".join(sorted(ACTIVATIONS))
         raise refused(family.fields["activation"], values["activation"], allowed)
@@ -82,27 +95,27 @@ def load_config(folder: Path | str) -> ModelConfig:
         InputError: no readable `config.json`, or one that `read_config` refuses.
     """
     path = Path(folder) / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"`{folder}` has no config.json; give a Hugging Face folder") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"`{path}` is not readable as JSON: {error}") from None
-    if not isinstance(raw, dict):
-        raise InputError(f"`{path}` holds a {type(raw).__name__}; allowed: a JSON object")
-    packed = raw.get("model_type") == PACKED
-    if packed:
+    if not path.exists():
+        raise InputError(f"`{folder}` has no config.json; give a Hugging Face folder")
+    raw = read_json(path)
+    if raw.get("model_type") == PACKED:
         raw = raw | {"model_type": raw.pop("packed_model_type", None)}
+    try:
+        return read_config(_understood(raw))
+    except InputError as error:
+        raise InputError(f"`{path}`: {error}") from None
+
+
+def _understood(raw: Fields) -> PretrainedConfig:
     get_family(raw.get("model_type"))
     try:
-        if packed:
-            hf_config = AutoConfig.for_model(**raw)
-        else:
-            hf_config = AutoConfig.from_pretrained(path.parent, trust_remote_code=False)
+        # Not `from_pretrained`, which follows further file names in the config.
+        understood = AutoConfig.for_model(**raw)
+        understood.to_dict()  # which some values make fail
     except Exception as error:  # the validators of transformers raise many types
         reason = " ".join(str(error).split())
-        raise InputError(f"`{path}` is refused by transformers: {reason}") from error
-    return read_config(hf_config)
+        raise InputError(f"it is refused by transformers: {reason}") from None
+    return understood
 
 
 def mark_packed(content: Fields) -> Fields:

@@ -78,8 +78,10 @@ def _write_opt(config: ModelConfig) -> Fields:
 
 
 def _read_gpt_neox(hf: Fields) -> Fields:
+    if not isinstance(hf["rope_parameters"], dict):
+        raise refused("rope_parameters", hf["rope_parameters"], "an object")
     rope = dict(hf["rope_parameters"])
-    theta, fraction = rope.pop("rope_theta"), rope.pop("partial_rotary_factor", 1.0)
+    theta, fraction = rope.pop("rope_theta", None), rope.pop("partial_rotary_factor", 1.0)
     for kind in ("rope_type", "type"):
         if rope.pop(kind, "default") != "default":
             raise refused(f"rope_parameters.{kind}", hf["rope_parameters"][kind], "'default'")

@@ -10,18 +10,17 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import HfApi, constants, errors, snapshot_download
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import httpx, validate_repo_id
-from transformers import AutoConfig, AutoTokenizer
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.checkpoint import load_params
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.config_files import load_config, write_config
+from jaxprotect.models.config_files import load_config
 from jaxprotect.models.model import Model
+from jaxprotect.models.tokenizer_files import TOKENIZER_FILES, read_tokenizer
 from jaxprotect.models.weight_files import FLAX, INDEX, SINGLE
 
 REFERENCE = "reference"
@@ -32,14 +31,6 @@ REFERENCE_FOLDER = Path(__file__).parents[1] / "reference" / "model"
 CONVERSION_BOT = "SFconvertbot"
 CONVERSION_TITLE = "Adding `safetensors` variant of this model"
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-)
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _WANTED = f"`{SINGLE}`, `{INDEX}` with its shards, or `{FLAX}`"
 
@@ -135,7 +126,7 @@ def _download(repo: str, revision: str | None, *, weights: bool) -> tuple[Path, 
         wanted = ["config.json"]
         if weights:
             commit, chosen = _choose_weights(api, repo, commit)
-            wanted += [*_TOKENIZER_FILES, *chosen]
+            wanted += [*TOKENIZER_FILES, *chosen]
         return Path(snapshot_download(repo, revision=commit, allow_patterns=wanted)), commit
 
 
@@ -255,42 +246,6 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
         if isinstance(reason, errors.HfHubHTTPError) and reason.response.status_code in (401, 403):
             raise InputError(f"`{repo}`: the hub refuses access; {log_in}") from e
         raise InputError(f"`{repo}` cannot be fetched: {_first_line(reason)}") from e
-
-
-def read_tokenizer(folder: Path, config: ModelConfig, *, packed: bool = False) -> Any:
-    """The tokenizer of a model folder.
-
-    Args:
-        folder: a Hugging Face folder, or a packed one.
-        config: the architecture that its tokens must fit.
-        packed: the folder's own config is not one that `transformers` knows.
-
-    Returns:
-        A `transformers` tokenizer.
-
-    Raises:
-        InputError: no tokenizer, a damaged one, or one with more tokens than the model.
-    """
-    # Without its files transformers makes an empty tokenizer, which turns every text into nothing.
-    present = {name for name in _TOKENIZER_FILES if (folder / name).is_file()}
-    if "tokenizer.json" not in present and not {"vocab.json", "merges.txt"} <= present:
-        raise InputError(
-            f"`{folder}` has no tokenizer: found {_listed(sorted(present)) or 'none of its files'},"
-            " allowed `tokenizer.json`, or `vocab.json` with `merges.txt`"
-        )
-    known = {"config": AutoConfig.for_model(**write_config(config))} if packed else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **known)
-    except Exception as error:  # transformers and tokenizers raise whatever the files provoke
-        raise InputError(
-            f"`{folder}`: the tokenizer fails to load: {_first_line(error)}"
-        ) from error
-    if not 0 < tokenizer.vocab_size <= config.vocab_size:
-        raise InputError(
-            f"`{folder}`: the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding "
-            f"{config.vocab_size}; the tokenizer must have at least 1 and no more than the model"
-        )
-    return tokenizer
 
 
 def _listed(names: list[str], most: int = 6) -> str:

@@ -5,7 +5,6 @@ loaded.
 """
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,8 @@ from flax import serialization
 from safetensors import SafetensorError, safe_open
 
 from jaxprotect.errors import InputError
+from jaxprotect.models.folders import file_in
+from jaxprotect.models.json_files import parse_json, read_json
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -77,11 +78,11 @@ def open_weights(folder: Path | str) -> WeightFiles:
     if not folder.is_dir():
         raise InputError(f"`{folder}` is not a folder; give a Hugging Face model folder")
     if (folder / SINGLE).is_file():
-        names, tensors = [SINGLE], _open_safetensors(folder / SINGLE)
+        names, tensors = [SINGLE], _open_safetensors(file_in(folder, SINGLE))
     elif (folder / INDEX).is_file():
         names, tensors = _open_shards(folder)
     elif (folder / FLAX).is_file():
-        names, tensors = [FLAX], _open_msgpack(folder / FLAX)
+        names, tensors = [FLAX], _open_msgpack(file_in(folder, FLAX))
     else:
         raise InputError(_nothing_readable(folder))
     return WeightFiles(tensors=tensors, flax=names == [FLAX], sha256=checksum(folder, names))
@@ -106,25 +107,6 @@ def checksum(folder: Path, names: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"`{twice}` is set twice")
-    return result
-
-
-def _parse_json(text: bytes, path: Path) -> Any:
-    """JSON whose objects name every key once: of two values, a parser would drop one silently."""
-    try:
-        return json.loads(text, object_pairs_hook=_unique)
-    except InputError as error:
-        raise InputError(f"`{path}`: tensor {error}; allowed: once") from None
-    except ValueError as error:
-        raise InputError(f"`{path}` is not readable as JSON: {error}") from None
-
-
 def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
     try:
         handle = safe_open(path, framework="numpy")  # checks the header against the file's size
@@ -132,7 +114,7 @@ def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
         reason = " ".join(str(error).split())
         raise InputError(f"`{path}` is damaged or no safetensors file: {reason}") from None
     with path.open("rb") as file:
-        _parse_json(file.read(int.from_bytes(file.read(8), "little")), path)
+        parse_json(file.read(int.from_bytes(file.read(8), "little")), str(path))
     tensors = {}
     for name in handle.keys():  # noqa: SIM118 (not a dict)
         entry = handle.get_slice(name)
@@ -152,31 +134,15 @@ def _read_safetensor(path: Path, name: str) -> np.ndarray:
         return handle.get_tensor(name)
 
 
-def _inside(folder: Path, name: str) -> bool:
-    """Whether a file named by an index lies in the folder, or in the hub cache's blob store.
-
-    The hub cache keeps `<repository>/snapshots/<revision>/<file>` as links to
-    `<repository>/blobs/<hash>`.
-    """
-    root, target = folder.resolve(), (folder / name).resolve()
-    if ".." in Path(name).parts or Path(name).is_absolute():
-        return False
-    blobs = root.parent.parent / "blobs" if root.parent.name == "snapshots" else root
-    return target.is_relative_to(root) or target.is_relative_to(blobs)
-
-
 def _open_shards(folder: Path) -> tuple[list[str], dict[str, StoredTensor]]:
     path = folder / INDEX
-    index = _parse_json(path.read_bytes(), path)
-    where = index.get("weight_map") if isinstance(index, dict) else None
+    where = read_json(path).get("weight_map")
     if not isinstance(where, dict) or not all(isinstance(name, str) for name in where.values()):
         raise InputError(f"`{path}` has no `weight_map` from tensor names to file names")
     tensors: dict[str, StoredTensor] = {}
     names = sorted(set(where.values()))
     for name in names:
-        if not _inside(folder, name):
-            raise InputError(f"`{path}` names {name!r}; allowed: files inside the folder")
-        if not (folder / name).is_file():
+        if not file_in(folder, name).is_file():
             raise InputError(f"`{path}` names {name!r}, which is missing from the folder")
         for tensor, stored in _open_safetensors(folder / name).items():
             if tensor in tensors:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from jaxprotect.evaluation.bootstrap import Estimate, percentile_interval, resampled_sums
 from jaxprotect.evaluation.disparity import ONE_SENTENCE, SUMS_AT_ONCE, compare
 from jaxprotect.runs.results import ORIGINAL, Run
+from jaxprotect.runs.run_checks import check_for_report
 from jaxprotect.runs.wording import language_names, with_interval
 
 Row = Mapping[str, Any]
@@ -171,7 +172,11 @@ def grouped(run: Run, rows: Sequence[Row]) -> list[Group]:
 
     Returns:
         One group per quantizer, in order.
+
+    Raises:
+        InputError: rows or a manifest that no report can be made of.
     """
+    check_for_report(run)
     worst = worst_of(run, rows)
     names = language_names(run.manifest["texts"]["languages"])
     interventions = {row["variant"]: row["intervention"] for row in run.rows}

@@ -3,14 +3,18 @@
 import hashlib
 import io
 import json
+import math
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxprotect.errors import InputError
+from jaxprotect.models.json_files import parse_json
 from jaxprotect.models.model import Model
-from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.quantize import Mask
+from jaxprotect.runs.npy_files import parse_npy
 from jaxprotect.runs.results import write_atomically
 from jaxprotect.trees import leaf_paths, map_leaves
 
@@ -53,32 +57,66 @@ def load_mask(path: Path, model: Model) -> Mask:
         InputError: not such a file, damaged, or of another model.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(arrays.pop(HEADER).tobytes())
-        flags = {name: _unpack(name, arrays[name], header) for name in header["shapes"]}
-    except InputError:
-        raise
-    except Exception as error:  # a damaged zip fails in many ways
+        arrays = _arrays(path)
+        header = _header(arrays)
+    except InputError as error:
         raise InputError(f"`mask` {path} cannot be read: {error}") from None
     if header["model_sha256"] != model.sha256:
         raise InputError(f"`mask` {path} belongs to another model than {model.name}")
-    return _on(flags, model.params, path)
+    leaves = leaf_paths(model.params)
+    if odd := sorted(leaves.keys() ^ header["shapes"].keys()):
+        raise InputError(f"`mask` {path} and the model differ in the leaves {odd}")
+    flags = {}
+    for name, leaf in leaves.items():
+        try:
+            flags[name] = _unpack(arrays[name], header["sha256"][name], header["shapes"][name])
+            np.broadcast_to(flags[name], leaf.shape)
+        except (InputError, ValueError) as error:
+            raise InputError(f"`mask` {path} is damaged at {name}: {error}") from None
+    return map_leaves(lambda name, leaf: flags[name], model.params)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, which is to hold no more than its own size."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            members = file.infolist()
+            stored = all(of.compress_type == zipfile.ZIP_STORED for of in members)
+            if not stored or sum(of.file_size for of in members) > path.stat().st_size:
+                raise InputError("its arrays are compressed, or larger than the file")
+            data = {of.filename.removesuffix(".npy"): file.read(of) for of in members}
+    except InputError:
+        raise
+    except Exception as error:  # a damaged zip fails in many ways
+        raise InputError(str(error) or type(error).__name__) from None
+    if len(data) < len(members):
+        raise InputError("it has two arrays of one name")
+    return {name: parse_npy(content, name) for name, content in data.items()}
+
+
+def _header(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    if HEADER not in arrays:
+        raise InputError(f"it has no `{HEADER}`")
+    header = parse_json(arrays.pop(HEADER).tobytes(), HEADER)
+    kinds = {"model_sha256": str | None, "shapes": dict, "sha256": dict}
+    for name, kind in kinds.items():
+        if not isinstance(header, dict) or not isinstance(header.get(name, ...), kind):
+            raise InputError(f"its `{HEADER}` has no {name}")
+    if not arrays.keys() == header["shapes"].keys() == header["sha256"].keys():
+        raise InputError(f"its `{HEADER}` and its arrays differ in their names")
+    return header
 
 
 def _checksum(bits: np.ndarray) -> str:
     return hashlib.sha256(bits.tobytes()).hexdigest()
 
 
-def _unpack(name: str, bits: np.ndarray, header: dict) -> np.ndarray:
-    if _checksum(bits) != header["sha256"][name]:
-        raise InputError(f"`mask` is damaged at {name}: its checksum differs")
-    shape = tuple(header["shapes"][name])
-    return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
-
-
-def _on(flags: dict[str, np.ndarray], params: Params, path: Path) -> Mask:
-    if flags.keys() != leaf_paths(params).keys():
-        odd = sorted(flags.keys() ^ leaf_paths(params).keys())
-        raise InputError(f"`mask` {path} and the model differ in the leaves {odd}")
-    return map_leaves(lambda name, leaf: flags[name], params)
+def _unpack(bits: np.ndarray, sha256: Any, shape: Any) -> np.ndarray:
+    if _checksum(bits) != sha256:
+        raise InputError("its checksum differs")
+    if not isinstance(shape, list) or not all(type(size) is int and size > 0 for size in shape):
+        raise InputError(f"its shape is {shape!r}")
+    count = math.prod(shape)
+    if bits.dtype != np.uint8 or bits.shape != (-(-count // 8),):
+        raise InputError(f"it has {bits.size} bytes; expected the bits of shape {shape}")
+    return np.unpackbits(bits, count=count).astype(bool).reshape(shape)

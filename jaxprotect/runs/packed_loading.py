@@ -1,7 +1,7 @@
 """A packed folder -> a `Model` that stays packed; every model by name, packed or not."""
 
 import hashlib
-import json
+import math
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,12 @@ from safetensors import SafetensorError, safe_open
 
 from jaxprotect.errors import InputError
 from jaxprotect.models import hub
+from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import load_config
+from jaxprotect.models.folders import file_in
+from jaxprotect.models.json_files import read_json
 from jaxprotect.models.model import Model
+from jaxprotect.models.tokenizer_files import read_tokenizer
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.models.weight_files import SINGLE, checksum
 from jaxprotect.quantization.index_arrays import Arrays
@@ -24,7 +28,7 @@ from jaxprotect.runs.packed_files import FORMAT, MANIFEST, VERSION
 from jaxprotect.runs.prefix_files import PREFIX_FILE, load_prefix
 from jaxprotect.trees import leaf_paths
 
-_ENTRIES = ("spec", "model", "tokenizer", "bytes", "sha256")
+_ENTRIES = {"spec": dict, "model": dict, "tokenizer": bool, "bytes": int, "sha256": dict}
 
 
 def load_model(name_or_folder: str | Path, *, revision: str | None = None) -> Model:
@@ -80,6 +84,12 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
         )
     if missing := [entry for entry in _ENTRIES if entry not in manifest]:
         raise InputError(f"`folder` {folder}: {MANIFEST} has no {', '.join(missing)}")
+    for entry, kind in _ENTRIES.items():
+        if type(manifest[entry]) is not kind:
+            raise InputError(
+                f"`folder` {folder}: `{entry}` in {MANIFEST} is {manifest[entry]!r}; expected "
+                f"{kind.__name__}"
+            )
     return manifest
 
 
@@ -104,13 +114,14 @@ def load_packed(folder: Path | str) -> Model:
     manifest = read_manifest(folder)
     spec = _spec(folder, manifest["spec"])
     config = load_config(folder)
-    path = folder / SINGLE
+    path = file_in(folder, SINGLE)
     try:
         handle = safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"`{path}` is damaged, truncated or missing: {reason}") from None
     with handle:
+        _refuse_more_than_fits(config, path, len(handle.keys()))
         parts = _parts(handle.keys(), manifest, folder, list(_tensor_names(config)))
         if path.stat().st_size != manifest["bytes"]:
             raise InputError(
@@ -119,22 +130,23 @@ def load_packed(folder: Path | str) -> Model:
 
         def read(tensor: str) -> Arrays:
             return {
-                part: _array(handle, f"{tensor}.{part}" if part else tensor, manifest, path)
+                part: _array(handle, f"{tensor}.{part}" if part else tensor, manifest)
                 for part in parts[tensor]
             }
 
-        params = packed_params(read, spec, config)
+        try:
+            params = packed_params(read, spec, config)
+        except InputError as error:
+            raise InputError(f"`{path}`: {error}") from None
     model = Model(
         config=config,
         params=params,
-        tokenizer=hub.read_tokenizer(folder, config, packed=True)
-        if manifest["tokenizer"]
-        else None,
+        tokenizer=read_tokenizer(folder, config, packed=True) if manifest["tokenizer"] else None,
         name=str(folder),
         sha256=checksum(folder, [SINGLE]),
     )
     if (folder / PREFIX_FILE).exists():
-        return replace(model, prefix=load_prefix(folder / PREFIX_FILE, model))
+        return replace(model, prefix=load_prefix(file_in(folder, PREFIX_FILE), model))
     return model
 
 
@@ -142,21 +154,15 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(f"`folder` {folder} is not a packed model: it has no {MANIFEST}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"`{path}` is not readable as JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"`{path}` holds a {type(content).__name__}; allowed: a JSON object")
-    return content
+    return read_json(path)
 
 
-def _spec(folder: Path, content: Any) -> QuantSpec:
-    known = {field.name for field in fields(QuantSpec)}
-    if not isinstance(content, dict) or content.keys() != known:
+def _spec(folder: Path, content: dict[str, Any]) -> QuantSpec:
+    known = {field.name: type(field.default) for field in fields(QuantSpec)}
+    if {name: type(value) for name, value in content.items()} != known:
         raise InputError(
             f"`folder` {folder}: `spec` in {MANIFEST} is {content!r}; expected the entries "
-            f"{sorted(known)}"
+            f"{ {name: kind.__name__ for name, kind in known.items()} }"
         )
     try:
         return QuantSpec(**content)
@@ -165,7 +171,18 @@ def _spec(folder: Path, content: Any) -> QuantSpec:
         raise InputError(f"`folder` {folder}: `spec` in {MANIFEST}: {reason}") from None
 
 
-def _tensor_names(config: Any) -> list[str]:
+def _refuse_more_than_fits(config: ModelConfig, path: Path, arrays: int) -> None:
+    """Refuse an architecture too large for its file before memory is taken for it."""
+    shapes = leaf_paths(parameter_shapes(config)).values()
+    weights, most = sum(math.prod(shape.shape) for shape in shapes), 4 * path.stat().st_size
+    if weights > most or config.layers > arrays:
+        raise InputError(
+            f"`{path}` has {arrays} arrays and room for {most} weights of 2 bits; config.json says "
+            f"{weights} weights in {config.layers} layers"
+        )
+
+
+def _tensor_names(config: ModelConfig) -> list[str]:
     shapes = leaf_paths(parameter_shapes(config))
     return [tensor_name(p, layer) for p, s in shapes.items() for layer in layers_of(p, s.shape)]
 
@@ -190,13 +207,13 @@ def _parts(
     return parts
 
 
-def _array(handle: Any, name: str, manifest: dict[str, Any], path: Path) -> np.ndarray:
+def _array(handle: Any, name: str, manifest: dict[str, Any]) -> np.ndarray:
     try:
         array = handle.get_tensor(name)
     except Exception as error:  # the library raises bare exceptions for dtypes it does not know
         dtype = handle.get_slice(name).get_dtype()
-        raise InputError(f"`{path}`: array `{name}` of dtype {dtype} cannot be read") from error
+        raise InputError(f"array `{name}` of dtype {dtype} cannot be read") from error
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     if hashlib.sha256(data).hexdigest() != manifest["sha256"][name]:
-        raise InputError(f"`{path}` is damaged at array `{name}`: its checksum differs")
+        raise InputError(f"the file is damaged at array `{name}`: its checksum differs")
     return array

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from jaxprotect.errors import InputError
+from jaxprotect.models.json_files import parse_json
 from jaxprotect.models.model import Model
 from jaxprotect.models.prefix import Prefix, check_prefix, round_prefix
 from jaxprotect.runs.results import write_atomically
 
-NAMES = ("keys", "values", "hidden")
-"""Arrays of a prefix, as in the struct and in the file."""
+NAMES = {"keys": 4, "values": 4, "hidden": 1}
+"""Arrays of a prefix, as in the struct and in the file -> how many axes each has."""
 
 
 PREFIX_FILE = "prefix.safetensors"
@@ -68,20 +68,32 @@ def load_prefix(path: Path, model: Model) -> Prefix:
     """
     try:
         data = path.read_bytes()
-        arrays = load(data)
+        arrays = load(data)  # checks the header against the file's size
         size = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + size])["__metadata__"]
-        tokens = tuple(json.loads(header["tokens"]))
+        header = parse_json(data[8 : 8 + size], str(path))["__metadata__"]
+        tokens = parse_json(header["tokens"], f"{path} tokens")
         expected, owner = header["sha256"], header["model_sha256"]
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # the library raises bare exceptions for dtypes it does not know
         raise InputError(f"`prefix` {path} cannot be read: {error}") from None
-    if sorted(arrays) != sorted(NAMES) or _checksum(arrays, tokens) != expected:
+    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+        raise InputError(f"`prefix` {path} has tokens that are no list of whole numbers")
+    if sorted(arrays) != sorted(NAMES) or _checksum(arrays, tuple(tokens)) != expected:
         raise InputError(f"`prefix` {path} is damaged: its checksum differs")
     if owner != model.sha256:
         raise InputError(f"`prefix` {path} belongs to another model than {model.name}")
+    for name, dimensions in NAMES.items():
+        array = arrays[name]
+        if (array.dtype, array.ndim) != (np.float16, dimensions) or not np.isfinite(array).all():
+            raise InputError(
+                f"`prefix` {path} has {name} of {array.dtype} and shape {array.shape}; expected "
+                f"finite float16 with {dimensions} axes"
+            )
     keys, values, hidden = (jnp.asarray(arrays[name], jnp.float32) for name in NAMES)
-    prefix = Prefix(keys=keys, values=values, hidden=hidden, tokens=tokens)
-    check_prefix(prefix, model.config)
+    prefix = Prefix(keys=keys, values=values, hidden=hidden, tokens=tuple(tokens))
+    try:
+        check_prefix(prefix, model.config)
+    except InputError as error:
+        raise InputError(f"`prefix` {path} does not fit {model.name}: {error}") from None
     return prefix
 
 

@@ -2,7 +2,7 @@
 
 manifest.json    configuration, model, texts, versions, device
 results.jsonl    one row per variant and language, append-only, in the order of the run
-nats/<variant>.npy   [languages, sentences] float64 nats
+nats/<variant>.npy   [languages, sentences] float64 nats, with their checksum
 nats/sizes.npy   tokens, bytes and characters of the sentences, same layout
 lock             held while a process writes
 """
@@ -25,6 +25,9 @@ import numpy as np
 
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.evaluation import Evaluation
+from jaxprotect.models.folders import file_in
+from jaxprotect.models.json_files import parse_json, read_json
+from jaxprotect.runs.npy_files import checked_npy, load_array
 
 FIXED = ("config", "model", "texts", "experiments")
 """Manifest entries that a resume must share with the run it continues."""
@@ -60,8 +63,9 @@ class Run:
     def evaluation(self, variant: str) -> Evaluation:
         """A finished variant's evaluation, or with `ORIGINAL` the unquantized model's."""
         texts = self.manifest["texts"]
-        nats = _load(self.folder / "nats" / f"{variant}.npy")
-        tokens, sizes, characters = _load(self.folder / "nats" / "sizes.npy")
+        shape = len(texts["languages"]), len(texts["ids"])
+        nats = self._numbers(variant, np.float64, shape)
+        tokens, sizes, characters = self._numbers("sizes", np.int64, (3, *shape))
 
         def by_language(values: np.ndarray) -> dict[str, np.ndarray]:
             return dict(zip(texts["languages"], values, strict=True))
@@ -74,6 +78,15 @@ class Run:
             ids=tuple(texts["ids"]),
             vocab_size=self.manifest["model"]["architecture"]["vocab_size"],
         )
+
+    def _numbers(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+        values = load_array(self.folder, f"nats/{name}.npy")
+        if (values.dtype, values.shape) != (dtype, shape):
+            raise InputError(
+                f"`{self.folder / 'nats' / name}.npy` is {values.dtype} of shape {values.shape}; "
+                f"expected {np.dtype(dtype)} of shape {shape}, as the manifest has it"
+            )
+        return values
 
 
 def versions() -> dict[str, str]:
@@ -145,7 +158,7 @@ def open_run(folder: Path, manifest: dict[str, Any]) -> Iterator[Run]:
         path = folder / "manifest.json"
         wanted = json.loads(to_json(manifest | {"versions": versions(), "device": device()}))
         if path.exists():
-            _check_same(folder, _read_json(path), wanted)
+            _check_same(folder, read_json(path), wanted)
         else:
             strangers = sorted(p.name for p in folder.iterdir() if p.name != "lock")
             if strangers:
@@ -173,12 +186,14 @@ def read_run(folder: Path) -> Run:
     path = folder / "manifest.json"
     if not path.exists():
         raise InputError(f"{folder} is not a run folder: it has no manifest.json")
-    manifest, rows = _read_json(path), []
+    manifest, rows = read_json(path), []
+    _check_manifest(manifest, path)
+    results = folder / "results.jsonl"
     for number, line in enumerate(_result_lines(folder), 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{folder / 'results.jsonl'}:{number} is not JSON: {error}") from error
+        row = parse_json(line, f"{results}:{number}")
+        if not isinstance(row, dict) or not isinstance(row.get("variant"), str):
+            raise InputError(f"`{results}:{number}` is no row of a variant")
+        rows.append(row)
     return Run(folder=folder, manifest=manifest, rows=tuple(rows))
 
 
@@ -209,37 +224,34 @@ def save_original(run: Run, evaluation: Evaluation) -> None:
     """Write the unquantized model's nats, and the sizes of the sentences."""
     sizes = (evaluation.tokens, evaluation.bytes, evaluation.characters)
     stacked = np.stack([np.stack(list(of.values())) for of in sizes]).astype(np.int64)
-    write_atomically(run.folder / "nats" / "sizes.npy", _npy(stacked))
+    write_atomically(run.folder / "nats" / "sizes.npy", checked_npy(stacked))
     _save(run.folder / "nats" / f"{ORIGINAL}.npy", evaluation.nats)
 
 
 def _save(path: Path, nats: dict[str, np.ndarray]) -> None:
-    write_atomically(path, _npy(np.stack(list(nats.values())).astype(np.float64)))
+    write_atomically(path, checked_npy(np.stack(list(nats.values())).astype(np.float64)))
 
 
-def _npy(values: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=False)
-    return buffer.getvalue()
+def _result_lines(folder: Path) -> list[bytes]:
+    """The whole lines; what follows the last one was never finished."""
+    path = file_in(folder, "results.jsonl")
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
 
 
-def _load(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
-
-
-def _result_lines(folder: Path) -> list[str]:
-    path = folder / "results.jsonl"
-    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+def _check_manifest(manifest: dict[str, Any], path: Path) -> None:
+    """Refuse a manifest without what every reader of a run relies on."""
+    texts, model = manifest.get("texts"), manifest.get("model")
+    texts = texts if isinstance(texts, dict) else {}
+    architecture = model.get("architecture") if isinstance(model, dict) else None
+    lists = (("languages", str), ("ids", int))
+    for name, kind in lists:
+        values = texts.get(name)
+        whole = isinstance(values, list) and all(type(value) is kind for value in values)
+        if not whole or not values or len(set(values)) < len(values):
+            raise InputError(f"`{path}`: `texts.{name}` is no list of different {kind.__name__}")
+    size = architecture.get("vocab_size") if isinstance(architecture, dict) else None
+    if type(size) is not int or size < 1:
+        raise InputError(f"`{path}`: `model.architecture.vocab_size` is {size!r}; allowed: above 0")
 
 
 def _check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ range, so that the smaller precision is bfloat16.
 
 import hashlib
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,10 @@ from tqdm.auto import tqdm
 
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded
+from jaxprotect.models.folders import file_in
+from jaxprotect.models.json_files import read_json
 from jaxprotect.models.model import Model
+from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.runs.results import device, to_json, versions, write_atomically
 from jaxprotect.selection.sensitivity import Labels, language_statistics
 from jaxprotect.selection.statistics import InputStatistics, Statistics
@@ -125,9 +129,14 @@ class StatisticsStore:
         return self.load(language, ("square",)).square
 
     def _part(self, language: str, part: str) -> dict:
-        path = (self.folder / language / part).resolve()
+        path = self.folder / language / part
         try:
-            tree = _load(path)
+            file_in(self.folder, language)
+            for file in path.rglob("*"):
+                file_in(self.folder, str(file.relative_to(self.folder)))
+            tree = _load(path.resolve(), _largest_leaf(self.model))
+        except InputError as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
         except Exception as error:  # Orbax raises whatever its layers do
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{path} cannot be read: {first}") from None
@@ -181,13 +190,14 @@ def open_store(
         manifest = wanted | made_by | {"languages": {}}
         write_atomically(path, to_json(manifest, indent=1).encode())
         return StatisticsStore(folder=folder, manifest=manifest, model=model)
-    manifest = _read(path)
+    manifest = read_json(path)
     for entry in FIXED:
         if manifest.get(entry) != wanted[entry]:
             raise InputError(
                 f"{folder} holds statistics of another {entry} ({_short(manifest.get(entry))}, "
                 f"now {_short(wanted[entry])}); give another folder"
             )
+    _check_manifest(manifest, path)
     return StatisticsStore(folder=folder, manifest=manifest, model=model)
 
 
@@ -207,7 +217,8 @@ def read_store(folder: Path, model: Model) -> StatisticsStore:
     path = folder / "manifest.json"
     if not path.exists():
         raise InputError(f"{folder} holds no statistics: it has no manifest.json")
-    manifest = _read(path)
+    manifest = read_json(path)
+    _check_manifest(manifest, path)
     if manifest["model"]["sha256"] != model.sha256:
         raise InputError(f"{folder} holds statistics of another model than {model.name}")
     return StatisticsStore(folder=folder, manifest=manifest, model=model)
@@ -245,11 +256,42 @@ def _progress(languages: list[str]) -> Iterator[str]:
     return iter(tqdm(languages, desc="sensitivity", unit="language"))
 
 
-def _load(path: Path) -> dict:
+def _largest_leaf(model: Model) -> int:
+    return max(
+        math.prod(leaf.shape) for leaf in leaf_paths(parameter_shapes(model.config)).values()
+    )
+
+
+def _load(path: Path, largest: int) -> dict:
     with warnings.catch_warnings():
         # Shapes and devices come from the file; the checksums say whether they are right.
         warnings.filterwarnings("ignore", "Sharding info not provided")
+        # A few bytes can promise an array of any size, which Orbax would fill with zeros.
+        for name, leaf in leaf_paths(ocp.metadata(str(path)).metadata).items():
+            if max(math.prod(leaf.shape), math.prod(leaf.storage_metadata.chunk_shape)) > largest:
+                raise InputError(f"{name} has shape {leaf.shape}; the model has no leaf that large")
         return ocp.load(str(path))
+
+
+def _check_manifest(manifest: dict[str, Any], path: Path) -> None:
+    """Refuse a manifest without what reading a store relies on."""
+    model, texts, done = (manifest.get(name) for name in ("model", "texts", "languages"))
+    if not isinstance(model, dict) or "sha256" not in model:
+        raise InputError(f"`{path}` has no `model.sha256`")
+    languages = texts.get("languages") if isinstance(texts, dict) else None
+    if not isinstance(languages, list) or not all(isinstance(name, str) for name in languages):
+        raise InputError(f"`{path}`: `texts.languages` is no list of names")
+    if not isinstance(done, dict):
+        raise InputError(f"`{path}` has no `languages`")
+    for name, entry in done.items():
+        kinds = {"sentences": int, "tokens": int, "nats": (int, float), "sha256": dict}
+        whole = isinstance(entry, dict) and all(
+            isinstance(entry.get(key), kind) and not isinstance(entry[key], bool)
+            for key, kind in kinds.items()
+        )
+        sums = entry["sha256"] if whole else {}
+        if not all(isinstance(sums.get(part), dict) for part in PARTS):
+            raise InputError(f"`{path}`: the entry of {name} lacks counts or checksums")
 
 
 def _plain(statistics: Statistics, part: str) -> dict:
@@ -261,13 +303,6 @@ def _plain(statistics: Statistics, part: str) -> dict:
 
 def _sha256(leaf: Any) -> str:
     return hashlib.sha256(np.ascontiguousarray(np.asarray(leaf)).tobytes()).hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
 
 
 def _short(value: Any) -> str:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from jaxprotect.errors import InputError
 from jaxprotect.evaluation.disparity import disparity_table
 from jaxprotect.evaluation.seed import seed_metrics
 from jaxprotect.runs.results import ORIGINAL, Run, write_csv
+from jaxprotect.runs.run_checks import check_for_summary
 from jaxprotect.runs.tables import console, interval, table
 
 SHARED = (
@@ -28,7 +30,18 @@ def summarise(run: Run) -> list[dict[str, Any]]:
     Returns:
         Rows of plain data in the order of the run; the keys of `Disparity.summary`, and under the
         seed protocol those of `SeedMetrics.summary`.
+
+    Raises:
+        InputError: a file of the run is damaged, or its numbers are not those of one run.
     """
+    check_for_summary(run, SHARED)
+    try:
+        return _rows(run)
+    except InputError as error:
+        raise InputError(f"`{run.folder}`: {error}") from None
+
+
+def _rows(run: Run) -> list[dict[str, Any]]:
     config = run.manifest["config"]
     base = run.evaluation(ORIGINAL)
     evaluations = {variant: run.evaluation(variant) for variant in run.variants}

@@ -52,7 +52,7 @@ def test_a_tensor_named_twice_in_one_header(folder):
     header = "{" + entry.format(UP) + "," + entry.format(UP) + "}"
     data = struct.pack("<Q", len(header)) + header.encode() + bytes(4)
     (folder / "model.safetensors").write_bytes(data)
-    refuses(folder, f"tensor `{UP}` is set twice")
+    refuses(folder, f"the key `{UP}` is set twice")
 
 
 def test_folders_without_readable_weights(tmp_path):
@@ -134,7 +134,7 @@ def test_unreadable_and_ambiguous_indices(sharded):
     folder, where = sharded
     index = folder / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"a": "x", "a": "y"}}')
-    refuses(folder, "tensor `a` is set twice")
+    refuses(folder, "the key `a` is set twice")
     index.write_text("{")
     refuses(folder, "not readable as JSON")
     write_index(folder, where)

@@ -137,14 +137,14 @@ def test_damaged_files_are_named(tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(tmp_path / "run", broken)
     (broken / "results.jsonl").write_text('{"variant": "a"}\nnonsense\n')
-    with pytest.raises(InputError, match=r"results.jsonl:2 is not JSON"):
+    with pytest.raises(InputError, match=r"results.jsonl:2` is not readable as JSON"):
         read_run(broken)
     (broken / "manifest.json").write_text("{")
-    with pytest.raises(InputError, match=r"manifest\.json is not JSON"):
+    with pytest.raises(InputError, match=r"manifest\.json` is not readable as JSON"):
         read_run(broken)
     run = read_run(tmp_path / "run")
     (run.folder / "nats" / "a.npy").write_bytes(b"short")
-    with pytest.raises(InputError, match=r"a\.npy cannot be read"):
+    with pytest.raises(InputError, match=r"a\.npy` cannot be read"):
         run.evaluation("a")
 
 

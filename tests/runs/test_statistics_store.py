@@ -102,7 +102,7 @@ def test_statistics_of_another_model_are_refused(filled, tmp_path):
     with pytest.raises(InputError, match=r"holds no statistics: it has no manifest\.json"):
         read_store(tmp_path, MODEL)
     (filled.folder / "manifest.json").write_text("{")
-    with pytest.raises(InputError, match="is not JSON"):
+    with pytest.raises(InputError, match="is not readable as JSON"):
         read_store(filled.folder, MODEL)
 
 
