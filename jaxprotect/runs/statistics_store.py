@@ -1,18 +1,20 @@
 """Sensitivity statistics on disk: one Orbax save per language, checksummed, safe to resume.
 
 manifest.json    model, texts, options; per finished language its counts and a sha256 per leaf
+lock             held while a process measures
 <language>/      the trees gradient, absolute, square and inputs, each an Orbax save of its own
 
 Orbax loads a flipped byte without a word, hence the checksums. Squares span more than float16's
 range, so that the smaller precision is bfloat16.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +24,12 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 from tqdm.auto import tqdm
 
+from jaxprotect.disk import locked, make_folder, writing
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.models.model import Model
 from jaxprotect.runs.results import to_json, write_atomically
-from jaxprotect.selection.sensitivity import Labels, language_statistics
+from jaxprotect.selection.sensitivity import BATCH_TOKENS, Labels, language_statistics
 from jaxprotect.selection.statistics import InputStatistics, Statistics
 from jaxprotect.trees import leaf_paths
 
@@ -66,14 +69,18 @@ class StatisticsStore:
         temporary, final = self.folder / f".{language}.tmp", self.folder / language
         for path in (temporary, final):
             shutil.rmtree(path, ignore_errors=True)
+        # Orbax waits for minutes where it cannot make this folder itself.
+        make_folder(temporary)
         checksums = {}
         for part in PARTS:
             tree = _plain(statistics, part)
             if part != "inputs":
                 tree = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), tree)
             checksums[part] = {path: _sha256(leaf) for path, leaf in leaf_paths(tree).items()}
-            ocp.save(str(temporary.resolve() / part), tree)
-        temporary.rename(final)
+            with writing(final):
+                ocp.save(str(temporary.resolve() / part), tree)
+        with writing(final):
+            temporary.rename(final)
         entry = {
             "sentences": statistics.sentences,
             "tokens": statistics.tokens,
@@ -164,7 +171,7 @@ def open_store(
         The store, with the languages finished so far.
 
     Raises:
-        InputError: the folder holds statistics of something else.
+        InputError: the folder holds statistics of something else, or cannot be written.
     """
     wanted = {
         "model": {"sha256": model.sha256, "architecture": asdict(model.config)},
@@ -176,8 +183,10 @@ def open_store(
     wanted = json.loads(to_json(wanted))
     path = folder / "manifest.json"
     if not path.exists():
-        write_atomically(path, to_json(wanted | {"languages": {}}, indent=1).encode())
-        return StatisticsStore(folder=folder, manifest=wanted | {"languages": {}}, model=model)
+        make_folder(folder)
+        with _locked(folder):
+            if not path.exists():
+                write_atomically(path, to_json(wanted | {"languages": {}}, indent=1).encode())
     manifest = _read(path)
     for entry in FIXED:
         if manifest.get(entry) != wanted[entry]:
@@ -211,7 +220,12 @@ def read_store(folder: Path, model: Model) -> StatisticsStore:
 
 
 def measure_statistics(
-    store: StatisticsStore, model: Model, encoded: Encoded, nats: Mapping[str, float]
+    store: StatisticsStore,
+    model: Model,
+    encoded: Encoded,
+    nats: Mapping[str, float],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> StatisticsStore:
     """Measure and save every language that the store does not have; one in memory at a time.
 
@@ -220,22 +234,35 @@ def measure_statistics(
         model: the unquantized model.
         encoded: the sentences in tokens.
         nats: language -> the model's nats over them.
+        batch_tokens: most tokens of one batch; the default is the largest.
 
     Returns:
         The complete store.
+
+    Raises:
+        InputError: another process measures into the folder, a full disk, or too little memory;
+            languages that are finished stay.
     """
-    todo = [name for name in encoded.languages if name not in store.languages]
-    for language in _progress(todo):
-        statistics = language_statistics(
-            model.params,
-            encoded,
-            model.config,
-            language=language,
-            labels=store.manifest["labels"],
-            seed=store.manifest["seed"],
-        )
-        store = store.save(language, statistics, nats[language])
+    with _locked(store.folder):
+        # Another process may have finished languages since the store was opened.
+        store = replace(store, manifest=_read(store.folder / "manifest.json"))
+        todo = [name for name in encoded.languages if name not in store.languages]
+        for language in _progress(todo):
+            statistics = language_statistics(
+                model.params,
+                encoded,
+                model.config,
+                language=language,
+                labels=store.manifest["labels"],
+                seed=store.manifest["seed"],
+                batch_tokens=min(batch_tokens, BATCH_TOKENS),
+            )
+            store = store.save(language, statistics, nats[language])
     return store
+
+
+def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return locked(folder / "lock", f"`statistics` {folder}")
 
 
 def _progress(languages: list[str]) -> Iterator[str]:
