@@ -1,6 +1,5 @@
 """What every experiment shares: the setup, the runner, the tables, the command line."""
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from experiments.replication import (
     study_model,
 )
 from jaxprotect.compile_cache import keep_compiled
+from jaxprotect.endings import end_in_one_line
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded, Start
 from jaxprotect.evaluation.evaluate import encode
@@ -45,7 +45,7 @@ class Setup:
         reference: languages whose mean relative damage the disparity divides by; English,
             German and French where present by default.
         draws: bootstrap draws.
-        batch_tokens: most tokens of one batch.
+        batch_tokens: most tokens of one batch; another number may continue a run.
         out: folder of the run; `runs/<experiment>` by default.
     """
 
@@ -184,10 +184,11 @@ def run_experiment(name: str, config: Any, variants: Callable[[Any, Model], list
 
 
 def main(config: type[Config], run: Callable[[Config], Any]) -> None:
-    """Command line of an experiment: options from the Config; bad input is one line and exit 2."""
+    """Command line of an experiment: options from the Config.
+
+    Args:
+        config: a dataclass of options.
+        run: what to do with them; `jaxprotect.endings` says how it may end.
+    """
     keep_compiled()
-    try:
-        run(tyro.cli(config, config=(tyro.conf.OmitArgPrefixes,)))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    end_in_one_line(lambda: run(tyro.cli(config, config=(tyro.conf.OmitArgPrefixes,))))

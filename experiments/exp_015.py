@@ -163,7 +163,9 @@ def run_split(
     described = manifest(setup, model, texts["test"], {"exp_015": ["none", *names]})
     described["texts"] |= {"select": texts["select"].sha256, "tune": texts["tune"].sha256}
     described["config"] |= {"rounds": config.rounds}
-    store = collect_statistics(out / "statistics", model, texts["select"])
+    store = collect_statistics(
+        out / "statistics", model, texts["select"], batch_tokens=setup.batch_tokens
+    )
     with open_run(out / "run", described) as run:
         tune = encode(model, texts["tune"], batch_tokens=setup.batch_tokens)
         base = evaluate_encoded(model.params, tune, model.config)

@@ -149,6 +149,7 @@ def _search(
         search=search,
         reference=config.setup.reference,
         statistics=out / "statistics",
+        batch_tokens=config.setup.batch_tokens,
     )
     return dict(made.summary)
 

@@ -111,7 +111,9 @@ def run(config: Config) -> list[dict[str, Any]]:
     described = manifest(setup, model, texts["test"], {"exp_017": [plan.name for plan in wanted]})
     described["texts"] |= {"select": texts["select"].sha256, "tune": texts["tune"].sha256}
     described["config"] |= {"shares": config.shares, "rounds": config.rounds}
-    store = collect_statistics(out / "statistics", model, texts["select"])
+    store = collect_statistics(
+        out / "statistics", model, texts["select"], batch_tokens=setup.batch_tokens
+    )
     with open_run(out / "run", described) as opened:
         run = opened
         test = encode(model, texts["test"], batch_tokens=setup.batch_tokens)

@@ -102,7 +102,9 @@ def run(config: Config) -> Run:
     model, texts = load_model_of(setup), load_splits(setup)
     select = encode(model, texts["select"], batch_tokens=SELECT_TOKENS)
     test = encode(model, texts["test"], batch_tokens=setup.batch_tokens)
-    store = collect_statistics(out / "statistics", model, texts["select"])
+    store = collect_statistics(
+        out / "statistics", model, texts["select"], batch_tokens=setup.batch_tokens
+    )
     material = {
         name: Material(
             model=model,

@@ -3,7 +3,6 @@
 Heavy imports happen inside the commands, so that `--help` is quick.
 """
 
-import sys
 from typing import Annotated
 
 import tyro
@@ -17,7 +16,7 @@ from jaxprotect.commands.recommend import Recommend
 from jaxprotect.commands.report import Report
 from jaxprotect.commands.sensitivity import Sensitivity
 from jaxprotect.compile_cache import keep_compiled
-from jaxprotect.errors import InputError
+from jaxprotect.endings import end_in_one_line
 
 Command = (
     Annotated[Census, tyro.conf.subcommand("census")]
@@ -32,20 +31,19 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the `jaxprotect` command; bad input is one line and exit code 2."""
+    """Entry point of the `jaxprotect` command; `jaxprotect.endings` says how it may end."""
     keep_compiled()
-    try:
-        command = tyro.cli(
+
+    def command() -> None:
+        tyro.cli(
             Command,  # type: ignore[arg-type]
             prog="jaxprotect",
             args=arguments,
             description="Which weights must stay in high precision, and what keeping them costs.",
             config=(tyro.conf.OmitSubcommandPrefixes,),
-        )
-        command.run()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        ).run()
+
+    end_in_one_line(command)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class MinimalSet:
         reference: languages whose mean the disparity divides by.
         statistics: folder of statistics to share, such as `runs/sensitivity/statistics`.
         out: folder of the search; the same command continues it.
+        batch_tokens: most tokens of one batch; less where memory is short.
         json: print JSON.
     """
 
@@ -46,6 +47,7 @@ class MinimalSet:
     reference: tuple[str, ...] | None = None
     statistics: Path | None = None
     out: Path = Path("runs/minimal-set")
+    batch_tokens: int = 4096
     json: bool = False
 
     def run(self) -> None:
@@ -73,6 +75,7 @@ class MinimalSet:
             search=self.search,
             reference=self.reference,
             statistics=self.statistics,
+            batch_tokens=self.batch_tokens,
         )
         if self.json:
             print_json({"summary": made.summary, "curve": made.curve, "languages": made.damages})

@@ -27,6 +27,7 @@ class Recommend:
         draws: bootstrap draws.
         statistics: folder of statistics to share, such as `runs/sensitivity/statistics`.
         pack: also write the model there.
+        batch_tokens: most tokens of one batch; less where memory is short.
         json: print JSON.
     """
 
@@ -41,6 +42,7 @@ class Recommend:
     draws: int = 10_000
     statistics: Path = Path("runs/recommend/statistics")
     pack: Path | None = None
+    batch_tokens: int = 4096
     json: bool = False
 
     def run(self) -> None:
@@ -62,6 +64,7 @@ class Recommend:
             statistics=self.statistics,
             reference=self.reference,
             rounds=self.options.rounds,
+            batch_tokens=self.batch_tokens,
         )
         made = recommend(
             place,

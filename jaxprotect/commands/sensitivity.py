@@ -24,6 +24,7 @@ class Sensitivity:
         fraction: share of the weights in a language's own set.
         spec: the quantizer whose errors the scores weigh.
         out: folder; the same command continues it, `minimal-set --statistics` reads it.
+        batch_tokens: most tokens of one batch; less where memory is short.
         json: print JSON.
     """
 
@@ -38,6 +39,7 @@ class Sensitivity:
     fraction: float = 0.01
     spec: Annotated[QuantSpec, Flat] = QuantSpec()
     out: Path = Path("runs/sensitivity")
+    batch_tokens: int = 4096
     json: bool = False
 
     def run(self) -> None:
@@ -58,6 +60,7 @@ class Sensitivity:
             labels=self.labels,
             seed=self.seed,
             precision=self.precision,
+            batch_tokens=self.batch_tokens,
         )
         if self.json:
             overlap = {"languages": made.names, "shares": made.overlap.tolist()}

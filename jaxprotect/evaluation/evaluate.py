@@ -10,6 +10,7 @@ from jaxprotect.evaluation.encoding import Encoded, Start, encode_texts
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.loss import sentence_nats
 from jaxprotect.evaluation.texts import Texts
+from jaxprotect.memory import smaller_batches
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.model import Model
 from jaxprotect.models.prefix import Prefix
@@ -54,7 +55,7 @@ def evaluate_encoded(
 
     Raises:
         InputError: a sentence whose nats are not finite, which says that the weights are broken;
-            or texts encoded for a shorter prefix, or for none.
+            texts encoded for a shorter prefix, or for none; or too little memory.
     """
     if prefix is not None:
         if prefix.length > encoded.prefix_tokens:
@@ -65,11 +66,12 @@ def evaluate_encoded(
         # Token ids are static under jit: other tokens would compile everything anew.
         prefix = replace(prefix, tokens=())
     # Dispatch is asynchronous: every batch is queued before the first result is read.
-    of_rows = [
-        _batch_nats(params, b.tokens, b.scored, config=config, prefix=prefix)
-        for b in encoded.batches
-    ]
-    nats = encoded.by_sentence([np.asarray(values) for values in of_rows])
+    with smaller_batches(encoded.shapes):
+        of_rows = [
+            _batch_nats(params, b.tokens, b.scored, config=config, prefix=prefix)
+            for b in encoded.batches
+        ]
+        nats = encoded.by_sentence([np.asarray(values) for values in of_rows])
     for language, values in nats.items():
         if not np.isfinite(values).all():
             line = encoded.ids[int(np.flatnonzero(~np.isfinite(values))[0])]

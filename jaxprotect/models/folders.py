@@ -3,10 +3,10 @@
 import contextlib
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxprotect.disk import locked, make_folder, writing
 from jaxprotect.errors import InputError
 
 
@@ -64,16 +64,26 @@ def written_whole(folder: Path) -> Iterator[Path]:
         folder: a new or empty folder.
 
     Yields:
-        The unfinished folder; it is removed if the block fails.
+        The unfinished folder; it is removed if the block fails, and by the next one that is
+        asked for if the process was killed.
+
+    Raises:
+        InputError: another process writes it, it has files, or the disk refuses.
     """
-    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        for path in unfinished.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        unfinished.replace(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    make_folder(folder.parent)
+    unfinished = folder.with_name(f".{folder.name}.tmp")
+    lock = folder.with_name(f".{folder.name}.lock")
+    with locked(lock, f"`folder` {folder}", remove=True):
+        refuse_used_folder("folder", folder)
+        try:
+            with writing(folder):
+                shutil.rmtree(unfinished, ignore_errors=True)
+                make_folder(unfinished)
+                yield unfinished
+                for path in unfinished.iterdir():
+                    with path.open("rb") as file:
+                        os.fsync(file.fileno())
+                unfinished.replace(folder)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise

@@ -43,6 +43,7 @@ def collect_statistics(
     labels: Labels = "data",
     seed: int = 0,
     precision: Precision = "float32",
+    batch_tokens: int = 4096,
 ) -> StatisticsStore:
     """Statistics of every language, measured where the folder does not have them yet.
 
@@ -53,9 +54,13 @@ def collect_statistics(
         labels: see `language_statistics`.
         seed: of drawn labels.
         precision: of the trees on disk.
+        batch_tokens: most tokens of one batch; changes the result by rounding only.
 
     Returns:
         The complete store.
+
+    Raises:
+        InputError: as `open_store` and `measure_statistics`.
     """
     store = open_store(
         folder,
@@ -67,10 +72,10 @@ def collect_statistics(
     )
     if set(store.languages) == set(texts.languages):
         return store
-    encoded = encode(model, texts)
+    encoded = encode(model, texts, batch_tokens=batch_tokens)
     base = evaluate_encoded(model.params, encoded, model.config)
     nats = {language: float(values.sum()) for language, values in base.nats.items()}
-    return measure_statistics(store, model, encoded, nats)
+    return measure_statistics(store, model, encoded, nats, batch_tokens=batch_tokens)
 
 
 def relative_damages(base: Evaluation, variant: Evaluation) -> dict[str, float]:

@@ -53,6 +53,7 @@ class Question:
         target: what is enough.
         search: criterion and precision.
         reference: reference languages.
+        batch_tokens: most tokens of one batch.
     """
 
     model: Model
@@ -61,6 +62,7 @@ class Question:
     target: Target
     search: Search
     reference: Sequence[str] | None
+    batch_tokens: int = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,7 @@ def _curve(result: MinimalSearch, rows: Sequence[Row], base: Evaluation, total: 
 def _on_test(question: Question, mask: Mask) -> tuple[Row, list[Row]]:
     """The verdict on test, and every language's damage there."""
     model, search = question.model, question.search
-    encoded = encode(model, question.texts["test"])
+    encoded = encode(model, question.texts["test"], batch_tokens=question.batch_tokens)
 
     def evaluated(protected: Mask) -> Evaluation:
         params = quantize_tree(model.params, protected, question.spec, model.config)

@@ -48,6 +48,7 @@ def find_minimal_set(
     search: Search | None = None,
     reference: Sequence[str] | None = None,
     statistics: Path | None = None,
+    batch_tokens: int = 4096,
 ) -> MinimalSet:
     """The smallest set of weights that meets a target in every language, with confidence.
 
@@ -63,13 +64,15 @@ def find_minimal_set(
         search: criterion and precision.
         reference: reference languages.
         statistics: folder of the statistics, to share between searches; in `out` by default.
+        batch_tokens: most tokens of one batch; another one may continue a search.
 
     Returns:
         The set, its curve and its damages; `summary.json`, `curve.csv`, `damages.csv` and
         `mask.npz` lie in `out`.
 
     Raises:
-        InputError: texts, options or statistics that do not fit, or another search in `out`.
+        InputError: texts, options or statistics that do not fit, another search in `out`, or
+            another process that writes to it.
     """
     check_dense("model", model.params)
     search = Search() if search is None else search
@@ -77,10 +80,18 @@ def find_minimal_set(
         allowed = ", ".join(CRITERIA)
         raise InputError(f"`criterion` is {search.criterion!r}; allowed are {allowed}")
     question = Question(
-        model=model, texts=texts, spec=spec, target=target, search=search, reference=reference
+        model=model,
+        texts=texts,
+        spec=spec,
+        target=target,
+        search=search,
+        reference=reference,
+        batch_tokens=batch_tokens,
     )
-    store = collect_statistics(statistics or out / "statistics", model, texts["select"])
-    tune = encode(model, texts["tune"])
+    store = collect_statistics(
+        statistics or out / "statistics", model, texts["select"], batch_tokens=batch_tokens
+    )
+    tune = encode(model, texts["tune"], batch_tokens=batch_tokens)
     with open_run(out / "tune", _manifest(question)) as run:
         base = measure_original(run, model, tune)
         nothing = Variant(
@@ -166,11 +177,11 @@ def find_minimal_set(
         chosen = result.found or result.closest
         mask = set_of(chosen.count, chosen.pruned_from)
         made = conclude(question, tuning, result, run.rows, mask)
-    write_csv(out / "curve.csv", made.curve)
-    write_csv(out / "damages.csv", made.damages)
-    write_atomically(out / "summary.json", to_json(made.summary, indent=1).encode())
-    if made.mask is not None:
-        save_mask(out / "mask.npz", made.mask, model)
+        write_csv(out / "curve.csv", made.curve)
+        write_csv(out / "damages.csv", made.damages)
+        write_atomically(out / "summary.json", to_json(made.summary, indent=1).encode())
+        if made.mask is not None:
+            save_mask(out / "mask.npz", made.mask, model)
     return made
 
 

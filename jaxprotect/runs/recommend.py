@@ -73,7 +73,7 @@ def open_workplace(
         InputError: a packed model.
     """
     check_dense("model", model.params)
-    store = collect_statistics(statistics, model, texts["select"])
+    store = collect_statistics(statistics, model, texts["select"], batch_tokens=batch_tokens)
 
     def original(split: str) -> Evaluation:
         encoded = encode(model, texts[split], batch_tokens=batch_tokens)

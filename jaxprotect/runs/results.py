@@ -9,7 +9,6 @@ lock             held while a process writes
 
 import contextlib
 import csv
-import fcntl
 import importlib.metadata
 import io
 import json
@@ -23,6 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxprotect.disk import locked, make_folder, writing
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.models.folders import file_in
@@ -31,6 +31,12 @@ from jaxprotect.runs.npy_files import checked_npy, load_array
 
 FIXED = ("config", "model", "texts", "experiments")
 """Manifest entries that a resume must share with the run it continues."""
+
+_STARTED = ("lock", ".manifest.json.tmp")
+"""What a run has that was killed before it had a manifest."""
+
+FREE = ("config.batch_tokens",)
+"""What may change on the way: numbers depend on it by rounding only, and memory may run out."""
 
 ORIGINAL = "original"
 """The name under which the unquantized model's nats are kept."""
@@ -111,14 +117,19 @@ def device() -> dict[str, Any]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole or absent: temporary file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that it is whole or as before: temporary file, fsync, rename."""
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # a full disk needs the room
+            raise
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -147,20 +158,17 @@ def open_run(folder: Path, manifest: dict[str, Any]) -> Iterator[Run]:
         The run with what is finished so far; the lock is held until the block ends.
 
     Raises:
-        InputError: the folder holds another run or other files, or another process writes to it.
+        InputError: the folder holds another run or other files, another process writes to it, or
+            it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"`out` {folder} is being written by another process") from error
+    make_folder(folder)
+    with locked(folder / "lock", f"`out` {folder}"):
         path = folder / "manifest.json"
         wanted = json.loads(to_json(manifest | {"versions": versions(), "device": device()}))
         if path.exists():
             _check_same(folder, read_json(path), wanted)
         else:
-            strangers = sorted(p.name for p in folder.iterdir() if p.name != "lock")
+            strangers = sorted(p.name for p in folder.iterdir() if p.name not in _STARTED)
             if strangers:
                 raise InputError(
                     f"`out` {folder} has no manifest.json but holds {strangers[:5]}; "
@@ -213,10 +221,7 @@ def append_variant(
     """
     _save(run.folder / "nats" / f"{variant}.npy", evaluation.nats)
     text = "".join(to_json(row) + "\n" for row in rows)
-    with (run.folder / "results.jsonl").open("ab") as file:
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
+    _append(run.folder / "results.jsonl", text.encode())
     return Run(folder=run.folder, manifest=run.manifest, rows=(*run.rows, *rows))
 
 
@@ -226,6 +231,20 @@ def save_original(run: Run, evaluation: Evaluation) -> None:
     stacked = np.stack([np.stack(list(of.values())) for of in sizes]).astype(np.int64)
     write_atomically(run.folder / "nats" / "sizes.npy", checked_npy(stacked))
     _save(run.folder / "nats" / f"{ORIGINAL}.npy", evaluation.nats)
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Add to a file durably, or leave it as it was."""
+    with writing(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def _save(path: Path, nats: dict[str, np.ndarray]) -> None:
@@ -260,7 +279,7 @@ def _check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> No
     for entry in FIXED:
         old, new = _flat(before.get(entry), entry), _flat(now.get(entry), entry)
         for name in sorted(old.keys() | new.keys()):
-            if old.get(name) != new.get(name):
+            if name not in FREE and old.get(name) != new.get(name):
                 differences.append(f"{name}: {old.get(name)!r} there, {new.get(name)!r} now")
     if differences:
         raise InputError(

@@ -29,8 +29,8 @@ def scratch_in(folder: Path, *, large: int = LARGE) -> Callable[[tuple[int, ...]
         size = 4 * math.prod(shape)
         if size < large:
             return np.empty(shape, np.float32)
-        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  the array keeps it open
         try:
+            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  the array keeps it open
             # Room is taken now: a mapped page without any would end the process.
             file.truncate(size)
             if hasattr(os, "posix_fallocate"):

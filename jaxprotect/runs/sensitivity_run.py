@@ -55,6 +55,7 @@ def map_sensitivity(
     labels: Labels = "data",
     seed: int = 0,
     precision: Precision = "float32",
+    batch_tokens: int = 4096,
 ) -> SensitivityMap:
     """Measure every language's statistics and say where its most sensitive weights are.
 
@@ -69,6 +70,7 @@ def map_sensitivity(
         labels: see `language_statistics`.
         seed: of drawn labels.
         precision: of the statistics on disk.
+        batch_tokens: most tokens of one batch.
 
     Returns:
         The map; `statistics/`, `languages.csv`, `location.csv`, `overlap.csv` and figures lie in
@@ -81,7 +83,13 @@ def map_sensitivity(
     if masks.target_count(masks.eligible_count(model.params, spec.eligible), None, fraction) < 1:
         raise InputError(f"`fraction` is {fraction}, which is not one weight of this model")
     store = collect_statistics(
-        out / "statistics", model, texts, labels=labels, seed=seed, precision=precision
+        out / "statistics",
+        model,
+        texts,
+        labels=labels,
+        seed=seed,
+        precision=precision,
+        batch_tokens=batch_tokens,
     )
     delta = quantization_delta(model.params, masks.none(model.params), spec, model.config)
     sets = {

@@ -2,19 +2,21 @@
 
 manifest.json    model, texts, options, versions, device with the precision of its products; per
                  finished language its counts and a sha256 per leaf
+lock             held while a process measures
 <language>/      the trees gradient, absolute, square and inputs, each an Orbax save of its own
 
 Orbax loads a flipped byte without a word, hence the checksums. Squares span more than float16's
 range, so that the smaller precision is bfloat16.
 """
 
+import contextlib
 import hashlib
 import json
 import math
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +26,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 from tqdm.auto import tqdm
 
+from jaxprotect.disk import locked, make_folder, writing
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.models.folders import file_in
@@ -31,7 +34,7 @@ from jaxprotect.models.json_files import read_json
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.runs.results import device, to_json, versions, write_atomically
-from jaxprotect.selection.sensitivity import Labels, language_statistics
+from jaxprotect.selection.sensitivity import BATCH_TOKENS, Labels, language_statistics
 from jaxprotect.selection.statistics import InputStatistics, Statistics
 from jaxprotect.trees import leaf_paths
 
@@ -71,14 +74,18 @@ class StatisticsStore:
         temporary, final = self.folder / f".{language}.tmp", self.folder / language
         for path in (temporary, final):
             shutil.rmtree(path, ignore_errors=True)
+        # Orbax waits for minutes where it cannot make this folder itself.
+        make_folder(temporary)
         checksums = {}
         for part in PARTS:
             tree = _plain(statistics, part)
             if part != "inputs":
                 tree = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), tree)
             checksums[part] = {path: _sha256(leaf) for path, leaf in leaf_paths(tree).items()}
-            ocp.save(str(temporary.resolve() / part), tree)
-        temporary.rename(final)
+            with writing(final):
+                ocp.save(str(temporary.resolve() / part), tree)
+        with writing(final):
+            temporary.rename(final)
         entry = {
             "sentences": statistics.sentences,
             "tokens": statistics.tokens,
@@ -174,7 +181,7 @@ def open_store(
         The store, with the languages finished so far.
 
     Raises:
-        InputError: the folder holds statistics of something else.
+        InputError: the folder holds statistics of something else, or cannot be written.
     """
     wanted = {
         "model": {"sha256": model.sha256, "architecture": asdict(model.config)},
@@ -186,10 +193,11 @@ def open_store(
     wanted = json.loads(to_json(wanted))
     path = folder / "manifest.json"
     if not path.exists():
-        made_by = {"versions": versions(), "device": device()}
-        manifest = wanted | made_by | {"languages": {}}
-        write_atomically(path, to_json(manifest, indent=1).encode())
-        return StatisticsStore(folder=folder, manifest=manifest, model=model)
+        make_folder(folder)
+        with _locked(folder):
+            if not path.exists():
+                made_by = {"versions": versions(), "device": device(), "languages": {}}
+                write_atomically(path, to_json(wanted | made_by, indent=1).encode())
     manifest = read_json(path)
     for entry in FIXED:
         if manifest.get(entry) != wanted[entry]:
@@ -225,7 +233,12 @@ def read_store(folder: Path, model: Model) -> StatisticsStore:
 
 
 def measure_statistics(
-    store: StatisticsStore, model: Model, encoded: Encoded, nats: Mapping[str, float]
+    store: StatisticsStore,
+    model: Model,
+    encoded: Encoded,
+    nats: Mapping[str, float],
+    *,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> StatisticsStore:
     """Measure and save every language that the store does not have; one in memory at a time.
 
@@ -234,22 +247,35 @@ def measure_statistics(
         model: the unquantized model.
         encoded: the sentences in tokens.
         nats: language -> the model's nats over them.
+        batch_tokens: most tokens of one batch; the default is the largest.
 
     Returns:
         The complete store.
+
+    Raises:
+        InputError: another process measures into the folder, a full disk, or too little memory;
+            languages that are finished stay.
     """
-    todo = [name for name in encoded.languages if name not in store.languages]
-    for language in _progress(todo):
-        statistics = language_statistics(
-            model.params,
-            encoded,
-            model.config,
-            language=language,
-            labels=store.manifest["labels"],
-            seed=store.manifest["seed"],
-        )
-        store = store.save(language, statistics, nats[language])
+    with _locked(store.folder):
+        # Another process may have finished languages since the store was opened.
+        store = replace(store, manifest=_read(store.folder / "manifest.json"))
+        todo = [name for name in encoded.languages if name not in store.languages]
+        for language in _progress(todo):
+            statistics = language_statistics(
+                model.params,
+                encoded,
+                model.config,
+                language=language,
+                labels=store.manifest["labels"],
+                seed=store.manifest["seed"],
+                batch_tokens=min(batch_tokens, BATCH_TOKENS),
+            )
+            store = store.save(language, statistics, nats[language])
     return store
+
+
+def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return locked(folder / "lock", f"`statistics` {folder}")
 
 
 def _progress(languages: list[str]) -> Iterator[str]:

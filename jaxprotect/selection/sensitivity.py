@@ -14,6 +14,7 @@ from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode
 from jaxprotect.evaluation.texts import Texts
+from jaxprotect.memory import smaller_batches
 from jaxprotect.models.axes import contracted_axes, is_matrix, layer_axis
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.model import Model
@@ -121,8 +122,8 @@ def language_statistics(
         The statistics, in float32.
 
     Raises:
-        InputError: an unknown language or kind of labels, no sentence, or gradients that are not
-            finite.
+        InputError: an unknown language or kind of labels, no sentence, gradients that are not
+            finite, or too little memory.
     """
     check_dense("params", params)
     if labels not in LABELS:
@@ -142,12 +143,14 @@ def language_statistics(
         )
     )
     total = None
-    for batch in tqdm(batches, desc=language or "statistics", unit="batch", leave=False):
-        uniform = batch.uniform if labels == "model" else None
-        part = _row_statistics(params, batch.tokens, batch.scored, uniform, config)
-        total = part if total is None else _add(total, part)
-    assert total is not None
-    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(total.square)):
+    with smaller_batches([batch.tokens.shape for batch in batches]):
+        for batch in tqdm(batches, desc=language or "statistics", unit="batch", leave=False):
+            uniform = batch.uniform if labels == "model" else None
+            part = _row_statistics(params, batch.tokens, batch.scored, uniform, config)
+            total = part if total is None else _add(total, part)
+        assert total is not None
+        finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(total.square))
+    if not finite:
         raise InputError(
             f"`params` give gradients that are not finite in {language or 'some language'}"
         )

@@ -1,0 +1,81 @@
+"""How a command ends: in one line, with an exit code, and what is finished kept.
+
+2    bad input, a full or closed disk, too little memory
+130  Ctrl-C (128 + SIGINT)
+143  SIGTERM, as schedulers send it before they take a machine away (128 + SIGTERM)
+
+A signal ends the command as soon as the device has finished what it computes: files are whole or
+absent, rows that were written stay, locks are freed. A second SIGTERM ends it at once, which is as
+safe as kill -9. The same command, given again, continues what its folder holds.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import NoReturn
+
+from jaxprotect.disk import disk_trouble
+from jaxprotect.errors import InputError
+
+BAD_INPUT = 2
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+_GO_ON = "give the same command again to go on from what is finished"
+
+
+class _Terminated(BaseException):
+    """SIGTERM came; no `except Exception` may keep it."""
+
+
+def end_in_one_line(command: Callable[[], object]) -> None:
+    """Run a command; where it fails, print one line to standard error and exit with a code.
+
+    Args:
+        command: what to do.
+
+    Raises:
+        SystemExit: with the codes above; errors that are mistakes of the program pass unchanged.
+    """
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if main_thread else None
+    try:
+        command()
+        return
+    except InputError as error:
+        line, code = f"error: {error}", BAD_INPUT
+    except KeyboardInterrupt:
+        line, code = f"interrupted; {_GO_ON}", INTERRUPTED
+    except _Terminated:
+        line, code = f"terminated; {_GO_ON}", TERMINATED
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
+        line, code = f"error: {reason}", BAD_INPUT
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+    # Here the command's frames are gone, and its progress bars have ended their lines.
+    sys.stderr.write(f"{line}\n")
+    sys.exit(code)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise _Terminated
+
+
+def _reason(error: Exception) -> str | None:
+    """A line for what the machine, not the program, is the reason of."""
+    if (trouble := disk_trouble(error)) is not None:
+        name = getattr(error, "filename", None)
+        return f"{name}: {trouble}" if name else trouble
+    from jaxprotect.memory import is_out_of_memory  # imports JAX
+
+    if is_out_of_memory(error):
+        return (
+            "out of memory; what is finished is kept; try a smaller `batch_tokens`, a smaller "
+            "model, or a device with more memory"
+        )
+    return None

@@ -1,0 +1,44 @@
+"""kill -9 at any point of a sweep or a search: the next process ends with the same bytes."""
+
+import pytest
+
+from tests.tiny import save_tiny_model
+from tests.trust.children import finish, kill_often, results, run_search, run_sweep
+
+JOBS = {"sweep": (run_sweep, 12), "search": (run_search, 20)}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def whole(model, tmp_path_factory):
+    """What each job leaves if nothing disturbs it."""
+    found = {}
+    for name, (job, _) in JOBS.items():
+        out = tmp_path_factory.mktemp("whole") / name
+        finish(job, model, out)
+        found[name] = results(out)
+    return found
+
+
+def check(name, model, folder, whole, **options):
+    job, apart = JOBS[name]
+    for out in kill_often(job, model, folder, apart=apart, **options):
+        found = results(out)
+        assert found.keys() == whole[name].keys()
+        for file, content in found.items():
+            assert content == whole[name][file], file
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_killed_at_a_few_points_ends_as_if_it_had_not_been(name, model, whole, tmp_path):
+    check(name, model, tmp_path, whole, kills=4, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_killed_at_fifty_points_ends_as_if_it_had_not_been(name, model, whole, tmp_path):
+    check(name, model, tmp_path, whole, kills=50, seed=2)
