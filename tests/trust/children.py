@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 
 import experiments.common as common
-import jaxprotect.runs.minimal_run  # noqa: F401  (imported here, children need not)
+import jaxprotect.runs.minimal_run
 import jaxprotect.runs.packed_loading  # noqa: F401
 from experiments import exp_011
 from experiments.common import Setup
