@@ -258,7 +258,7 @@ def measure_statistics(
     """
     with _locked(store.folder):
         # Another process may have finished languages since the store was opened.
-        store = replace(store, manifest=_read(store.folder / "manifest.json"))
+        store = replace(store, manifest=read_json(store.folder / "manifest.json"))
         todo = [name for name in encoded.languages if name not in store.languages]
         for language in _progress(todo):
             statistics = language_statistics(
