@@ -12,7 +12,7 @@ import json
 import math
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -133,7 +133,7 @@ class StatisticsStore:
             file_in(self.folder, language)
             for file in path.rglob("*"):
                 file_in(self.folder, str(file.relative_to(self.folder)))
-            tree = _load(path.resolve(), _largest_leaf(self.model))
+            tree = _load(path.resolve(), self.model)
         except InputError as error:
             raise InputError(f"{path} cannot be read: {error}") from None
         except Exception as error:  # Orbax raises whatever its layers do
@@ -236,7 +236,7 @@ def measure_statistics(
         The complete store.
     """
     todo = [name for name in encoded.languages if name not in store.languages]
-    for language in _progress(todo):
+    for language in tqdm(todo, desc="sensitivity", unit="language"):
         statistics = language_statistics(
             model.params,
             encoded,
@@ -247,10 +247,6 @@ def measure_statistics(
         )
         store = store.save(language, statistics, nats[language])
     return store
-
-
-def _progress(languages: list[str]) -> Iterator[str]:
-    return iter(tqdm(languages, desc="sensitivity", unit="language"))
 
 
 def _largest_leaf(model: Model) -> int:
