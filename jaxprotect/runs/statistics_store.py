@@ -134,8 +134,6 @@ class StatisticsStore:
             for file in path.rglob("*"):
                 file_in(self.folder, str(file.relative_to(self.folder)))
             tree = _load(path.resolve(), self.model)
-        except InputError as error:
-            raise InputError(f"{path} cannot be read: {error}") from None
         except Exception as error:  # Orbax raises whatever its layers do
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{path} cannot be read: {first}") from None
@@ -249,13 +247,9 @@ def measure_statistics(
     return store
 
 
-def _largest_leaf(model: Model) -> int:
-    return max(
-        math.prod(leaf.shape) for leaf in leaf_paths(parameter_shapes(model.config)).values()
-    )
-
-
-def _load(path: Path, largest: int) -> dict:
+def _load(path: Path, model: Model) -> dict:
+    leaves = leaf_paths(parameter_shapes(model.config)).values()
+    largest = max(math.prod(leaf.shape) for leaf in leaves)
     with warnings.catch_warnings():
         # Shapes and devices come from the file; the checksums say whether they are right.
         warnings.filterwarnings("ignore", "Sharding info not provided")
