@@ -15,7 +15,7 @@ import json
 import math
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -141,9 +141,7 @@ class StatisticsStore:
             file_in(self.folder, language)
             for file in path.rglob("*"):
                 file_in(self.folder, str(file.relative_to(self.folder)))
-            tree = _load(path.resolve(), _largest_leaf(self.model))
-        except InputError as error:
-            raise InputError(f"{path} cannot be read: {error}") from None
+            tree = _load(path.resolve(), self.model)
         except Exception as error:  # Orbax raises whatever its layers do
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{path} cannot be read: {first}") from None
@@ -260,7 +258,7 @@ def measure_statistics(
         # Another process may have finished languages since the store was opened.
         store = replace(store, manifest=read_json(store.folder / "manifest.json"))
         todo = [name for name in encoded.languages if name not in store.languages]
-        for language in _progress(todo):
+        for language in tqdm(todo, desc="sensitivity", unit="language"):
             statistics = language_statistics(
                 model.params,
                 encoded,
@@ -278,17 +276,9 @@ def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     return locked(folder / "lock", f"`statistics` {folder}")
 
 
-def _progress(languages: list[str]) -> Iterator[str]:
-    return iter(tqdm(languages, desc="sensitivity", unit="language"))
-
-
-def _largest_leaf(model: Model) -> int:
-    return max(
-        math.prod(leaf.shape) for leaf in leaf_paths(parameter_shapes(model.config)).values()
-    )
-
-
-def _load(path: Path, largest: int) -> dict:
+def _load(path: Path, model: Model) -> dict:
+    leaves = leaf_paths(parameter_shapes(model.config)).values()
+    largest = max(math.prod(leaf.shape) for leaf in leaves)
     with warnings.catch_warnings():
         # Shapes and devices come from the file; the checksums say whether they are right.
         warnings.filterwarnings("ignore", "Sharding info not provided")

@@ -60,7 +60,7 @@ def require_same_numbers(found: Evaluation, expected: Evaluation, case: object) 
 
 
 @pytest.mark.parametrize("name", [ORIGINAL, "none", "sizes"])
-@seeds(150, 700)
+@seeds(150, 400)
 def test_numbers_of_a_run_are_refused_or_the_same(folder, cases, name):
     path, (_, expected), refused = folder / "nats" / f"{name}.npy", everything(folder), 0
     whole = path.read_bytes()
@@ -96,7 +96,7 @@ def test_numbers_of_older_runs_which_have_no_checksum_are_read(folder):
         require_same_numbers(evaluation, expected[name], name)
 
 
-@seeds(300, 1200)
+@seeds(300, 600)
 def test_results_of_a_run_are_refused_or_read_as_they_say(folder, cases):
     path, (_, expected), refused = folder / "results.jsonl", everything(folder), 0
     whole = path.read_bytes()
@@ -122,7 +122,7 @@ def test_results_of_a_run_are_refused_or_read_as_they_say(folder, cases):
     assert len(cases) / 4 < refused < len(cases)
 
 
-@seeds(300, 1200)
+@seeds(300, 600)
 def test_the_manifest_of_a_run_is_refused_or_read_as_it_says(folder, cases):
     path, (_, expected), refused = folder / "manifest.json", everything(folder), 0
     whole = path.read_bytes()
@@ -144,7 +144,7 @@ def test_the_manifest_of_a_run_is_refused_or_read_as_it_says(folder, cases):
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "results.jsonl"])
-@seeds(40, 250)
+@seeds(40, 120)
 def test_a_damaged_run_is_refused_or_resumed(folder, cases, name):
     """Never a second run mixed into the first, and never an error of another kind."""
     path = folder / name
@@ -181,7 +181,7 @@ def test_a_resumed_run_has_the_same_bytes_with_its_checksums(folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "results.jsonl"])
-@seeds(6, 120)
+@seeds(6, 40)
 def test_a_report_is_written_or_refused(folder, cases, name):
     path, written = folder / name, 0
     whole = path.read_bytes()
@@ -236,7 +236,7 @@ def require_same_statistics(found: Statistics, expected: Statistics, case: objec
             np.testing.assert_array_equal(leaf, leaves[name], err_msg=str(case))
 
 
-@seeds(60, 800)
+@seeds(60, 200)
 def test_stored_statistics_are_refused_or_the_same(statistics, cases):
     _, expected = store_of(statistics)
     paths = sorted(
@@ -262,7 +262,7 @@ def test_stored_statistics_are_refused_or_the_same(statistics, cases):
     assert len(cases) / 10 < refused
 
 
-@seeds(60, 600)
+@seeds(60, 200)
 def test_the_manifest_of_statistics_is_refused_or_read_as_it_says(statistics, cases):
     path, (_, expected), refused = statistics / "manifest.json", store_of(statistics), 0
     whole = path.read_bytes()
