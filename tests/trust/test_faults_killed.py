@@ -2,15 +2,14 @@
 
 import pytest
 
-from tests.tiny import save_tiny_model
-from tests.trust.children import finish, kill_often, results, run_search, run_sweep
+from tests.trust.children import finish, kill_often, results, run_search, run_sweep, save_inputs
 
 JOBS = {"sweep": (run_sweep, 12), "search": (run_search, 20)}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    return save_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(scope="module")
