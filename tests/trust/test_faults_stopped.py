@@ -24,6 +24,7 @@ from tests.trust.children import (
     save_inputs,
     wait_for,
 )
+from tests.trust.faulty_disk import faulty_disk
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,20 @@ ENDINGS = {
 }
 
 
-def has_rows(folder):
-    return lambda: any(path.stat().st_size for path in folder.rglob("results.jsonl"))
+def halting(job, model, out, ready):
+    """A job that waits, in the middle of a write, until it is stopped."""
+
+    def halt():
+        ready.touch()
+        time.sleep(600)
+
+    with faulty_disk(out, lambda count: rows_of(out) and count % 5 == 0, halt):
+        job(model, out)
+
+
+def rows_of(folder):
+    """What is finished."""
+    return b"".join(path.read_bytes() for path in folder.rglob("results.jsonl"))
 
 
 def test_the_codes_are_those_of_the_shell():
@@ -56,20 +69,21 @@ def test_the_codes_are_those_of_the_shell():
 def test_a_signal_ends_a_job_in_one_line_and_the_next_goes_on(job, sent, tiny, tmp_path):
     code, words = ENDINGS[sent]
     folder, line = tmp_path / "run", tmp_path / "line"
-    with running(command, job, line, tiny, folder) as child:
-        wait_for(has_rows(folder))
+    with running(command, halting, line, job, tiny, folder, tmp_path / "ready") as child:
+        wait_for((tmp_path / "ready").exists)
         os.kill(child.pid, sent)
         child.join(60)
-        assert child.exitcode == code
+        assert child.exitcode == code, line.read_text()
     said = line.read_text().strip()
     assert said.splitlines()[-1].startswith(words)
     assert "Traceback" not in said
-    kept = next(iter(folder.rglob("results.jsonl"))).read_bytes()
+    assert not list(folder.rglob("*.tmp"))
+    kept = rows_of(folder)
     assert kept.endswith(b"\n")
     finish(job, tiny, folder)  # the lock is free
     finish(job, tiny, tmp_path / "whole")
     assert results(folder) == results(tmp_path / "whole")
-    assert next(iter(folder.rglob("results.jsonl"))).read_bytes().startswith(kept)
+    assert rows_of(folder).startswith(kept)
 
 
 def wait_in_a_command(folder, name, monkeypatch_argv):
