@@ -38,6 +38,7 @@ def test_a_job_killed_at_a_few_points_ends_as_if_it_had_not_been(name, model, wh
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # two seconds a child, where nothing else runs
 @pytest.mark.parametrize("name", JOBS)
 def test_a_job_killed_at_fifty_points_ends_as_if_it_had_not_been(name, model, whole, tmp_path):
     check(name, model, tmp_path, whole, kills=50, seed=2)
