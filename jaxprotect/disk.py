@@ -82,9 +82,13 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        # Places like /proc say "no such file" where nothing can be made.
-        trouble = disk_trouble(error) or f"{error.strerror}; {_CLOSED}"
-        raise InputError(f"{folder} cannot be made: {trouble}") from error
+        raise _unmade(folder, error) from error
+
+
+def _unmade(path: Path, error: OSError) -> InputError:
+    # Places like /proc say "no such file" where nothing can be made.
+    trouble = disk_trouble(error) or f"{error.strerror}; {_CLOSED}"
+    return InputError(f"{path} cannot be made: {trouble}")
 
 
 @contextlib.contextmanager
@@ -103,8 +107,10 @@ def locked(path: Path, what: str, *, remove: bool = False) -> Iterator[None]:
         InputError: another process holds it.
     """
     with contextlib.ExitStack() as stack:
-        with writing(path):
+        try:
             file = stack.enter_context(path.open("w"))
+        except OSError as error:
+            raise _unmade(path, error) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The holder before may have taken the file away between the two lines above.

@@ -127,7 +127,7 @@ def write_atomically(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except OSError:
+        except BaseException:
             temporary.unlink(missing_ok=True)  # a full disk needs the room
             raise
 
@@ -242,7 +242,7 @@ def _append(path: Path, data: bytes) -> None:
             while rest:
                 rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
-        except OSError:
+        except BaseException:
             file.truncate(before)
             raise
 

@@ -12,6 +12,7 @@ range, so that the smaller precision is bfloat16.
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import shutil
 import warnings
@@ -82,7 +83,7 @@ class StatisticsStore:
             if part != "inputs":
                 tree = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), tree)
             checksums[part] = {path: _sha256(leaf) for path, leaf in leaf_paths(tree).items()}
-            with writing(final):
+            with writing(final), _silent_orbax():
                 ocp.save(str(temporary.resolve() / part), tree)
         with writing(final):
             temporary.rename(final)
@@ -270,6 +271,20 @@ def measure_statistics(
             )
             store = store.save(language, statistics, nats[language])
     return store
+
+
+@contextlib.contextmanager
+def _silent_orbax() -> Iterator[None]:
+    """Orbax logs a traceback from each of its threads, and raises the error all the same."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:

@@ -29,6 +29,7 @@ from jaxprotect.runs.summary import write_summary
 from jaxprotect.runs.sweep import sweep
 from jaxprotect.selection.search import Search
 from jaxprotect.selection.targets import Target
+from tests.tiny import save_tiny_model
 from tests.trust.faulty_disk import faulty_disk
 
 LANGUAGES = ("eng_Latn", "heb_Hebr")
@@ -36,10 +37,19 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.trust.children"])
 
 
+def save_inputs(folder: Path) -> str:
+    """A tiny model, and beside it short sentences, so that few shapes are traced and compiled."""
+    (folder / "texts").mkdir(parents=True)
+    for language, words in zip(LANGUAGES, ("one red house", "two old trees"), strict=True):
+        lines = [f"{words} {index} {chr(97 + index)}" for index in range(18)]
+        (folder / "texts" / f"{language}.txt").write_text("\n".join(lines) + "\n")
+    return save_tiny_model(folder / "model")
+
+
 def setup_of(model: str, out: Path) -> Setup:
     """What a child runs on."""
-    spec = QuantSpec(bits=3)
-    return Setup(model=model, languages=LANGUAGES, draws=50, out=out, spec=spec)
+    texts = str(Path(model).with_name("texts"))
+    return Setup(model=model, texts=texts, draws=50, out=out, spec=QuantSpec(bits=3))
 
 
 def run_sweep(model: str, out: Path) -> None:

@@ -2,15 +2,14 @@
 
 import pytest
 
-from tests.tiny import save_tiny_model
-from tests.trust.children import finish, kill_often, results, run_search, run_sweep
+from tests.trust.children import finish, kill_often, results, run_search, run_sweep, save_inputs
 
 JOBS = {"sweep": (run_sweep, 12), "search": (run_search, 20)}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    return save_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +38,7 @@ def test_a_job_killed_at_a_few_points_ends_as_if_it_had_not_been(name, model, wh
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # two seconds a child, where nothing else runs
 @pytest.mark.parametrize("name", JOBS)
 def test_a_job_killed_at_fifty_points_ends_as_if_it_had_not_been(name, model, whole, tmp_path):
     check(name, model, tmp_path, whole, kills=50, seed=2)
