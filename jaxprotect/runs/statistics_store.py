@@ -5,17 +5,13 @@ manifest.json    model, texts, options, versions, device with the precision of i
 lock             held while a process measures
 <language>/      the trees gradient, absolute, square and inputs, each an Orbax save of its own
 
-Orbax loads a flipped byte without a word, hence the checksums. Squares span more than float16's
-range, so that the smaller precision is bfloat16.
+Squares span more than float16's range, so that the smaller precision is bfloat16.
 """
 
 import contextlib
-import hashlib
 import json
-import logging
 import math
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,8 +19,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from orbax.checkpoint import v1 as ocp
 from tqdm.auto import tqdm
 
 from jaxprotect.disk import locked, make_folder, writing
@@ -34,6 +28,7 @@ from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import read_json
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import parameter_shapes
+from jaxprotect.runs.orbax_trees import checksums, load_tree, save_tree
 from jaxprotect.runs.results import device, to_json, versions, write_atomically
 from jaxprotect.selection.sensitivity import BATCH_TOKENS, Labels, language_statistics
 from jaxprotect.selection.statistics import InputStatistics, Statistics
@@ -77,21 +72,20 @@ class StatisticsStore:
             shutil.rmtree(path, ignore_errors=True)
         # Orbax waits for minutes where it cannot make this folder itself.
         make_folder(temporary)
-        checksums = {}
+        sums = {}
         for part in PARTS:
             tree = _plain(statistics, part)
             if part != "inputs":
                 tree = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), tree)
-            checksums[part] = {path: _sha256(leaf) for path, leaf in leaf_paths(tree).items()}
-            with writing(final), _silent_orbax():
-                ocp.save(str(temporary.resolve() / part), tree)
+            with writing(final):
+                sums[part] = save_tree(temporary.resolve() / part, tree)
         with writing(final):
             temporary.rename(final)
         entry = {
             "sentences": statistics.sentences,
             "tokens": statistics.tokens,
             "nats": nats,
-            "sha256": checksums,
+            "sha256": sums,
         }
         languages = self.manifest["languages"] | {language: entry}
         store = StatisticsStore(
@@ -142,17 +136,18 @@ class StatisticsStore:
             file_in(self.folder, language)
             for file in path.rglob("*"):
                 file_in(self.folder, str(file.relative_to(self.folder)))
-            tree = _load(path.resolve(), self.model)
+            leaves = leaf_paths(parameter_shapes(self.model.config)).values()
+            tree = load_tree(path.resolve(), max(math.prod(leaf.shape) for leaf in leaves))
         except Exception as error:  # Orbax raises whatever its layers do
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{path} cannot be read: {first}") from None
         expected = self.manifest["languages"][language]["sha256"][part]
-        found = leaf_paths(tree)
+        found = checksums(tree)
         if found.keys() != expected.keys():
             odd = sorted(found.keys() ^ expected.keys())
             raise InputError(f"{path}: {language} differs from its manifest in the leaves {odd}")
-        for leaf, values in found.items():
-            if _sha256(values) != expected[leaf]:
+        for leaf, checksum in found.items():
+            if checksum != expected[leaf]:
                 raise InputError(f"{path}: {language} is damaged at {leaf}: its checksum differs")
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
 
@@ -273,35 +268,8 @@ def measure_statistics(
     return store
 
 
-@contextlib.contextmanager
-def _silent_orbax() -> Iterator[None]:
-    """Orbax logs a traceback from each of its threads, and raises the error all the same."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     return locked(folder / "lock", f"`statistics` {folder}")
-
-
-def _load(path: Path, model: Model) -> dict:
-    leaves = leaf_paths(parameter_shapes(model.config)).values()
-    largest = max(math.prod(leaf.shape) for leaf in leaves)
-    with warnings.catch_warnings():
-        # Shapes and devices come from the file; the checksums say whether they are right.
-        warnings.filterwarnings("ignore", "Sharding info not provided")
-        # A few bytes can promise an array of any size, which Orbax would fill with zeros.
-        for name, leaf in leaf_paths(ocp.metadata(str(path)).metadata).items():
-            if max(math.prod(leaf.shape), math.prod(leaf.storage_metadata.chunk_shape)) > largest:
-                raise InputError(f"{name} has shape {leaf.shape}; the model has no leaf that large")
-        return ocp.load(str(path))
 
 
 def _check_manifest(manifest: dict[str, Any], path: Path) -> None:
@@ -330,10 +298,6 @@ def _plain(statistics: Statistics, part: str) -> dict:
     if part != "inputs":
         return getattr(statistics, part)
     return {path.replace("/", "|"): dict(vars(of)) for path, of in statistics.inputs.items()}
-
-
-def _sha256(leaf: Any) -> str:
-    return hashlib.sha256(np.ascontiguousarray(np.asarray(leaf)).tobytes()).hexdigest()
 
 
 def _short(value: Any) -> str:
