@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from jaxprotect.evaluation.bootstrap import expanded_share
 from jaxprotect.runs.results import ORIGINAL, Run, read_run
 from jaxprotect.runs.tables import console, table
 from jaxprotect.selection.byte_budget import bytes_to_reach
@@ -33,21 +34,21 @@ def byte_ratios(
         target: what both must meet, on average over the sentences of a draw.
         reference: reference languages.
         draws: bootstrap draws.
-        level: of the percentile interval.
+        level: of the expanded percentile interval.
 
     Returns:
         One row per other criterion: `bytes_guided`, `bytes_other` (None where its largest set
         does not meet the target), `ratio` with its interval (0: never met).
     """
+    runs = {criterion: read_run(folder / "tune") for criterion, folder in folders.items()}
     needed = {
-        criterion: _bytes_needed(read_run(folder / "tune"), target, reference, draws)
-        for criterion, folder in folders.items()
+        criterion: _bytes_needed(run, target, reference, draws) for criterion, run in runs.items()
     }
+    tail = expanded_share((1 - level) / 2, len(runs[GUIDED].manifest["texts"]["ids"]))
     guided = needed.pop(GUIDED)
     rows = []
     for criterion, other in needed.items():
         ratios = guided / other  # infinite bytes: 0
-        tail = (1 - level) / 2
         low, high = np.quantile(ratios[1:], (tail, 1 - tail), method="closest_observation")
         rows.append(
             {

@@ -50,7 +50,9 @@ def power_figure(path: Path, rows: Sequence[Mapping[str, Any]], *, power: float 
         axes.grid(color="#e6e6e6", linewidth=0.7)
         axes.set_xlabel("parallel sentences (log)")
         axes.set_ylabel("told from none, % of samples")
-        figure.legend(loc="outside right upper", title="true damage")
+        figure.legend(
+            loc="outside right upper", title="true damage\n(line: planned,\npoint: found)"
+        )
         reached = [
             f"{100 * damage:g} % by {min(told)} sentences"
             for damage in damages
