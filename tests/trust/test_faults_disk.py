@@ -160,6 +160,7 @@ def last_line(path):
     return path.read_text().strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("job", "limit"), [(run_sweep, 10_000), (run_search, 60_000)])
 def test_files_that_really_cannot_grow_end_the_command_and_it_goes_on(job, limit, tiny, tmp_path):
     """Not injected: the system refuses, in Orbax's C++ too."""

@@ -65,7 +65,7 @@ def test_the_codes_are_those_of_the_shell():
 
 
 @pytest.mark.parametrize("sent", ENDINGS)
-@pytest.mark.parametrize("job", [run_sweep, run_search])
+@pytest.mark.parametrize("job", [run_sweep, pytest.param(run_search, marks=pytest.mark.slow)])
 def test_a_signal_ends_a_job_in_one_line_and_the_next_goes_on(job, sent, tiny, tmp_path):
     code, words = ENDINGS[sent]
     folder, line = tmp_path / "run", tmp_path / "line"
