@@ -23,6 +23,9 @@ LEVEL = 0.95
 COUNTS_AT_ONCE = 2**21
 """Most counts held at a time (16 MiB); more draws are taken in blocks."""
 
+MOST_DRAWS = 1_000_000
+"""More would take the memory and time of a model, and change no digit that is printed."""
+
 CENTRAL = 0.6827
 """Share of a normal distribution within one standard deviation."""
 
@@ -70,6 +73,8 @@ def bootstrap_counts(
     Raises:
         InputError: fewer than 1 sentence or draw, or a negative seed.
     """
+    if draws > MOST_DRAWS:
+        raise InputError(f"`draws` is {draws}; allowed: 1 to {MOST_DRAWS}")
     for name, value, least in (("sentences", sentences, 1), ("draws", draws, 1), ("seed", seed, 0)):
         if value < least:
             raise InputError(f"`{name}` is {value}; it must be at least {least}")

@@ -9,10 +9,8 @@ from types import NoneType
 from typing import Any
 
 from jaxprotect.errors import InputError
+from jaxprotect.evaluation.bootstrap import MOST_DRAWS
 from jaxprotect.runs.results import Run
-
-MOST_DRAWS = 100_000
-"""Of a bootstrap; more would take the memory and time of a model."""
 
 LARGEST = 1000
 """Layers, and heads of a layer, that a figure has room for."""

@@ -8,6 +8,7 @@ from scipy.stats import norm, t
 
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.bootstrap import (
+    MOST_DRAWS,
     Estimate,
     bootstrap_counts,
     expanded_share,
@@ -226,3 +227,8 @@ def test_an_estimate_as_a_row():
 def test_bad_input(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_more_draws_than_memory_is_meant_for_are_refused():
+    with pytest.raises(InputError, match="`draws` is 1000001; allowed: 1 to 1000000"):
+        bootstrap_counts(5, draws=MOST_DRAWS + 1)
