@@ -48,6 +48,8 @@ def halting(job, model, out, ready):
     """A job that waits, in the middle of a write, until it is stopped."""
 
     def halt():
+        if ready.exists():
+            return  # stopped already: what tidies up is not to wait again
         ready.touch()
         time.sleep(600)
 
