@@ -29,7 +29,6 @@ MOST_DRAWS = 1_000_000
 CENTRAL = 0.6827
 """Share of a normal distribution within one standard deviation."""
 
-
 TAIL = 1.645
 """Standard deviations above which a twentieth of a normal distribution lies."""
 
