@@ -17,3 +17,8 @@ class InputError(Exception):
             message = f"{message[:LONGEST]}..."
         shown = (c if c.isprintable() else ascii(c)[1:-1] for c in message)
         super().__init__("".join(shown))
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error of a library says, on one line; its type's name where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

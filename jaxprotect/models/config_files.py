@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import AutoConfig, PretrainedConfig
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, reason_of
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.families import COMMON_IGNORED, Family, Fields, get_family, refused
 from jaxprotect.models.json_files import read_json
@@ -113,8 +113,7 @@ def _understood(raw: Fields) -> PretrainedConfig:
         understood = AutoConfig.for_model(**raw)
         understood.to_dict()  # which some values make fail
     except Exception as error:  # the validators of transformers raise many types
-        reason = " ".join(str(error).split())
-        raise InputError(f"it is refused by transformers: {reason}") from None
+        raise InputError(f"it is refused by transformers: {reason_of(error)}") from None
     return understood
 
 

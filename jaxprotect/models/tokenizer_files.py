@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, reason_of
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import write_config
 from jaxprotect.models.folders import file_in
@@ -51,8 +51,7 @@ def read_tokenizer(folder: Path, config: ModelConfig, *, packed: bool = False) -
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **known)
     except Exception as error:  # transformers and tokenizers raise whatever the files provoke
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"`{folder}`: the tokenizer fails to load: {reason}") from None
+        raise InputError(f"`{folder}`: the tokenizer fails to load: {reason_of(error)}") from None
     if not 0 < tokenizer.vocab_size <= config.vocab_size:
         raise InputError(
             f"`{folder}`: the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding "

@@ -16,7 +16,7 @@ import numpy as np
 from flax import serialization
 from safetensors import SafetensorError, safe_open
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, reason_of
 from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import parse_json, read_json
 
@@ -111,8 +111,9 @@ def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
     try:
         handle = safe_open(path, framework="numpy")  # checks the header against the file's size
     except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"`{path}` is damaged or no safetensors file: {reason}") from None
+        raise InputError(
+            f"`{path}` is damaged or no safetensors file: {reason_of(error)}"
+        ) from None
     with path.open("rb") as file:
         parse_json(file.read(int.from_bytes(file.read(8), "little")), str(path))
     tensors = {}
@@ -160,8 +161,9 @@ def _open_msgpack(path: Path) -> dict[str, StoredTensor]:
     try:
         tree = serialization.msgpack_restore(path.read_bytes())
     except Exception as error:  # a damaged file can fail anywhere inside the decoder
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"`{path}` is damaged or no Flax msgpack file: {reason}") from None
+        raise InputError(
+            f"`{path}` is damaged or no Flax msgpack file: {reason_of(error)}"
+        ) from None
     arrays: dict[str, np.ndarray] = {}
 
     def visit(node: Any, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, reason_of
 from jaxprotect.models import hub
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import load_config
@@ -118,8 +118,7 @@ def load_packed(folder: Path | str) -> Model:
     try:
         handle = safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"`{path}` is damaged, truncated or missing: {reason}") from None
+        raise InputError(f"`{path}` is damaged, truncated or missing: {reason_of(error)}") from None
     with handle:
         _refuse_more_than_fits(config, path, len(handle.keys()))
         parts = _parts(handle.keys(), manifest, folder, list(_tensor_names(config)))
@@ -167,8 +166,7 @@ def _spec(folder: Path, content: dict[str, Any]) -> QuantSpec:
     try:
         return QuantSpec(**content)
     except (InputError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"`folder` {folder}: `spec` in {MANIFEST}: {reason}") from None
+        raise InputError(f"`folder` {folder}: `spec` in {MANIFEST}: {reason_of(error)}") from None
 
 
 def _refuse_more_than_fits(config: ModelConfig, path: Path, arrays: int) -> None:
