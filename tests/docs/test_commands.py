@@ -17,7 +17,7 @@ def ran(monkeypatch):
     """The parsed commands, in place of running them."""
     parsed = []
     for annotated in typing.get_args(cli.Command):
-        monkeypatch.setattr(typing.get_args(annotated)[0], "run", parsed.append)
+        monkeypatch.setattr(typing.get_args(annotated)[0], "run", lambda self: parsed.append(self))
     return parsed
 
 
