@@ -1,6 +1,9 @@
 """The documentation builds without a warning, and has every public name."""
 
+import doctest
+import importlib
 import os
+import re
 import subprocess
 import sys
 
@@ -53,11 +56,38 @@ def test_formulas_and_help_are_there(site):
 
 
 def test_readme_is_short_and_its_links_lead_somewhere():
-    import re
-
     readme = text_of("README.md")
     assert len(readme.splitlines()) <= 150
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", readme)
     assert links
     for link in links:
         assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def test_docstrings_become_restructuredtext(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "sphinx")
+    docstrings = importlib.import_module("docstrings")
+    failed, tried = doctest.testmod(docstrings)
+    assert (failed, tried) == (0, 1)
+    lines = ["Keep |w|.", "", "    s = |w| / n", "", "Args:", "    k: of `mask`s."]
+    docstrings.rewrite(lines)
+    wanted = ["Keep \\|w\\|.", "", "::", "", "    s = |w| / n", "", "", "Args:"]
+    assert lines == [*wanted, "    k: of ``mask``\\ s."]
+
+
+def test_notebooks_are_copied_and_listed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "sphinx")
+    copies = importlib.import_module("notebook_copies")
+    docs, notebooks = tmp_path / "docs", tmp_path / "notebooks"
+    listed = docs / "generated" / "notebooks.md"
+    copies.copy_notebooks(docs)
+    assert listed.read_text("utf-8") == copies.NONE
+    notebooks.mkdir()
+    (notebooks / "1_universe.ipynb").write_text("{}", "utf-8")
+    copies.copy_notebooks(docs)
+    assert "generated/notebooks/1_universe\n" in listed.read_text("utf-8")
+    assert (docs / "generated" / "notebooks" / "1_universe.ipynb").exists()
+    (notebooks / "1_universe.ipynb").unlink()
+    copies.copy_notebooks(docs)
+    assert listed.read_text("utf-8") == copies.NONE
+    assert not (docs / "generated" / "notebooks" / "1_universe.ipynb").exists()
