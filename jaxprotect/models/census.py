@@ -68,8 +68,9 @@ class Census:
         leaves: leaf path -> number of parameters.
         components: component -> its parameters in the whole model; 0 where there are none.
         layer: component -> its parameters in one block. All blocks have the same size.
-        attention_head: one head in one block: its share of q, k, v and the output projection.
-            The output projection's bias belongs to no head.
+        attention_head: one head in one block: its slices of q, k, v and the output projection,
+            which `masks.heads` protects. Keys and values that heads share count for each of
+            them; the output projection's bias belongs to no head.
         eligible: policy -> the number of parameters that it quantizes.
     """
 
@@ -157,7 +158,9 @@ def census(model_or_config: Model | ModelConfig) -> Census:
         path: n // config.layers for path, n in leaves.items() if layer_axis(path) is not None
     }
     in_heads = {
-        path: n // config.heads for path, n in in_layers.items() if head_axis(path) is not None
+        path: n // shapes[path][axis]
+        for path, n in in_layers.items()
+        if (axis := head_axis(path)) is not None
     }
     return Census(
         name=model_or_config.name if named else config.family,

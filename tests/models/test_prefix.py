@@ -21,7 +21,7 @@ from tests.models.tiny_models import CONFIGS
 from tests.tiny import random_params
 
 ALL = {name: replace(config, context=12) for name, config in CONFIGS.items()}
-FAMILIES = {name: ALL[name] for name in ("gpt2", "opt", "neox", "bloom")}
+FAMILIES = {name: ALL[name] for name in ("gpt2", "opt", "neox", "bloom", "mistral")}
 ALL["by layer"] = replace(ALL["gpt2"], scale_by_layer=True, scale_attention=False)
 GPT2 = FAMILIES["gpt2"]
 TEXTS = jnp.asarray(np.random.default_rng(0).integers(0, 11, (4, 7)), jnp.int32)
