@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import jax
 import numpy as np
+import pytest
 
 from jaxprotect.models.config import ModelConfig, RotaryScaling
 from jaxprotect.models.transformer import Params
@@ -59,6 +60,12 @@ CONFIGS = {
     ),
     "qwen2": QWEN2,
 }
+
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ("llama", "mistral") else name
+    for name in CONFIGS
+]
+"""All of them for a test that takes seconds: qwen2 has most of what its two kin have."""
 
 
 def assert_same(a: Params, b: Params) -> None:
