@@ -56,8 +56,8 @@ def read_rope(rope: Any, *, kinds: tuple[str, ...] = KINDS, own: tuple[str, ...]
     }
 
 
-def _number(rope: Fields, name: str) -> float:
-    value = rope.get(name)
+def _number(rope: Fields, name: str) -> Any:
+    value: Any = rope.get(name)
     whole = name.startswith("original")
     if type(value) not in ((int,) if whole else (int, float)) or not 0 < value < math.inf:
         kind = "whole numbers" if whole else "numbers"

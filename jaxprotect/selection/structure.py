@@ -77,7 +77,8 @@ def heads(params: Params, chosen: Mapping[int, Iterable[int]]) -> Mask:
             return np.zeros((), bool)
         shape = [1] * weights.ndim
         shape[0], shape[axis] = depth, weights.shape[axis]
-        return flags.reshape(depth, weights.shape[axis], -1).any(axis=-1).reshape(shape)
+        of_axis = np.any(flags.reshape(depth, weights.shape[axis], -1), axis=-1)
+        return np.reshape(of_axis, shape)
 
     return map_leaves(leaf, params)
 
