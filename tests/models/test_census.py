@@ -9,11 +9,12 @@ from transformers import AutoConfig
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import COMPONENTS
-from jaxprotect.models.census import SEED_MODELS, Count, brief_comparison, census, census_of
+from jaxprotect.models.census import KNOWN_MODELS, Count, brief_comparison, census, census_of
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import read_config
 from jaxprotect.models.model import Model
 from jaxprotect.selection import masks
+from tests.models.test_families import PUBLISHED
 from tests.models.tiny_models import CONFIGS
 from tests.tiny import random_params
 
@@ -83,12 +84,22 @@ PUBLISHED_CONFIGS = {
         "vocab_size": 100000,
     },
 }
+PUBLISHED_CONFIGS |= {
+    "HuggingFaceTB/SmolLM2-135M": PUBLISHED["SmolLM2-135M"][0],
+    "meta-llama/Llama-3.2-1B": PUBLISHED["Llama-3.2-1B"][0],
+    "mistralai/Mistral-7B-v0.1": PUBLISHED["Mistral-7B"][0],
+    "Qwen/Qwen2.5-0.5B": PUBLISHED["Qwen2.5-0.5B"][0],
+}
 PUBLISHED_TOTALS = {
     "gpt2": 124_439_808,
     "facebook/opt-125m": 125_239_296,
     "EleutherAI/pythia-160m": 162_322_944,
     "bigscience/bloom-560m": 559_214_592,
     "ai-forever/mGPT": 1_417_596_928,
+    "HuggingFaceTB/SmolLM2-135M": 134_515_008,
+    "meta-llama/Llama-3.2-1B": 1_235_814_400,
+    "mistralai/Mistral-7B-v0.1": 7_241_732_096,
+    "Qwen/Qwen2.5-0.5B": 494_032_768,
 }
 
 configs = st.builds(
@@ -143,8 +154,8 @@ def test_gpt2_has_the_published_counts():
     assert gpt2.attention_head == Count(weights=4 * 768 * 64, biases=3 * 64)
 
 
-@pytest.mark.parametrize("name", SEED_MODELS)
-def test_seed_models_have_the_published_totals(name):
+@pytest.mark.parametrize("name", KNOWN_MODELS)
+def test_known_models_have_the_published_totals(name):
     assert census_of(name).total == PUBLISHED_TOTALS[name]
 
 
@@ -155,7 +166,7 @@ def test_pythia_counts_its_separate_head_and_the_published_rest():
     assert pythia.total - embeddings == 85_056_000
 
 
-@pytest.mark.parametrize("name", SEED_MODELS)
+@pytest.mark.parametrize("name", KNOWN_MODELS)
 def test_known_architectures_are_what_the_published_configs_say(name):
     fields = dict(PUBLISHED_CONFIGS[name])
     published = AutoConfig.for_model(fields.pop("model_type"), **fields)
