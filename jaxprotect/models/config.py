@@ -1,7 +1,8 @@
 """One frozen description of a decoder-only transformer, whatever its family."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal
 
 Positions = Literal["learned", "rotary", "alibi"]
 Norm = Literal["layer", "rms"]
@@ -106,3 +107,16 @@ class ModelConfig:
     def key_heads(self) -> int:
         """J, heads of keys and values."""
         return self.heads // self.queries_per_key
+
+
+def complete(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an architecture as a manifest has them, and those that did not exist then.
+
+    Args:
+        architecture: field -> value.
+
+    Returns:
+        The same, with the defaults of the fields that are missing.
+    """
+    defaults = {f.name: f.default for f in fields(ModelConfig) if f.default is not MISSING}
+    return defaults | dict(architecture)
