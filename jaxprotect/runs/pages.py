@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from jaxprotect.runs.drawing import Drawing
+from jaxprotect.runs.language_choices import language_choices
 from jaxprotect.runs.report_tables import Cell, Table
 from jaxprotect.runs.results import write_atomically
 
@@ -67,7 +68,9 @@ def write_study(path: Path, *, title: str, lead: str, sections: Sequence[Section
     Returns:
         `path`.
     """
-    page = render("study.html.j2", title=title, lead=lead, sections=sections)
+    codes = [code for of in sections for table in of.tables for code in table.languages]
+    choices = language_choices(codes)
+    page = render("study.html.j2", title=title, lead=lead, sections=sections, **choices)
     write_atomically(path, page)
     return path
 
