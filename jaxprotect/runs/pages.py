@@ -76,7 +76,11 @@ def write_study(path: Path, *, title: str, lead: str, sections: Sequence[Section
 
 
 def plain_table(
-    name: str, caption: str, rows: Sequence[dict[str, str | tuple[str, float | None]]]
+    name: str,
+    caption: str,
+    rows: Sequence[dict[str, str | tuple[str, float | None]]],
+    *,
+    languages: Sequence[str] = (),
 ) -> Table:
     """A table of texts, or of texts with the number that they sort by.
 
@@ -84,6 +88,7 @@ def plain_table(
         name: unique on its page.
         caption: what it holds.
         rows: column -> text, or (text, number); the first column names the row.
+        languages: code of each row's language, where rows are languages.
 
     Returns:
         The table.
@@ -95,7 +100,9 @@ def plain_table(
         return Cell(text=text, sort=sort)
 
     cells = tuple(tuple(as_cell(row[column]) for column in columns) for row in rows)
-    return Table(name=name, caption=caption, columns=columns, rows=cells)
+    return Table(
+        name=name, caption=caption, columns=columns, rows=cells, languages=tuple(languages)
+    )
 
 
 def _unbroken(text: str) -> str:

@@ -16,6 +16,9 @@ from jaxprotect.runs.wording import (
     with_interval,
 )
 
+LONG = 20
+"""Letters of a row's name beyond which its column is wide."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -59,6 +62,11 @@ class Table:
     find: Literal["rows", "columns"] = "rows"
     languages: tuple[str, ...] = ()
     heat: bool = False
+
+    @property
+    def long_names(self) -> bool:
+        """Whether the first column needs room."""
+        return any(max(len(row[0].text), len(row[0].note)) > LONG for row in self.rows)
 
 
 def variant_table(groups: Sequence[Group], *, seed: bool) -> Table:
