@@ -10,7 +10,7 @@ class Census:
     """Count a model's parameters per component, layer and head, without loading weights.
 
     Args:
-        model: `reference`, a seed model's hub id (needs no network), a Hugging Face folder, or
+        model: `reference`, a known model's hub id (needs no network), a Hugging Face folder, or
             another hub id.
         revision: commit, branch or tag of a hub id.
         layers: also print every layer.
