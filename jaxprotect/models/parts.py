@@ -35,6 +35,11 @@ class Part:
     place: Place | None = None
     parts: tuple["Part", ...] = ()
 
+    @property
+    def is_head(self) -> bool:
+        """Whether it is a single attention head."""
+        return self.place is not None and self.place[2] is not None
+
     def leaves(self) -> Iterator["Part"]:
         """The parts that are not made of others, in order."""
         if not self.parts:
