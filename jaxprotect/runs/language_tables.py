@@ -126,10 +126,7 @@ def heat_table(group: Group, name: str) -> Table:
     rows = [
         (
             _language_cell(group, code),
-            *(
-                _square(of_variant[code]["relative"], limit)
-                for of_variant in group.languages.values()
-            ),
+            *(_square(group.languages[variant][code]["relative"], limit) for variant in columns),
         )
         for code in ordered
     ]
