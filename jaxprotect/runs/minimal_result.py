@@ -166,12 +166,44 @@ def _on_test(question: Question, mask: Mask) -> tuple[Row, list[Row]]:
 
     original = evaluate_encoded(model.params, encoded, model.config)
     plain, kept = evaluated(masks.none(model.params)), evaluated(mask)
-    options: dict[str, Any] = {
-        "reference": question.reference,
-        "draws": search.draws,
-        "level": search.level,
-    }
-    verdict = check_target(question.target, original, plain, kept, **options)
+    return losses(
+        question.target,
+        original,
+        plain,
+        kept,
+        reference=question.reference,
+        draws=search.draws,
+        level=search.level,
+    )
+
+
+def losses(
+    target: Target,
+    original: Evaluation,
+    plain: Evaluation,
+    kept: Evaluation,
+    *,
+    reference: Sequence[str] | None,
+    draws: int,
+    level: float,
+) -> tuple[Row, list[Row]]:
+    """The verdict on test, and what each language loses there.
+
+    Args:
+        target: what is enough.
+        original: the original model on test.
+        plain: with nothing protected.
+        kept: with the set protected.
+        reference: reference languages.
+        draws: bootstrap draws.
+        level: confidence, and coverage of the intervals.
+
+    Returns:
+        The entries `test_...` of the summary; one row per language: the damage, `unprotected`, and
+        `removed` (paired, relative to the original nats).
+    """
+    options: dict[str, Any] = {"reference": reference, "draws": draws, "level": level}
+    verdict = check_target(target, original, plain, kept, **options)
     damages = disparity(original, kept, **options)
     before = disparity(original, plain, **options)
     summary: Row = {
@@ -183,7 +215,7 @@ def _on_test(question: Question, mask: Mask) -> tuple[Row, list[Row]]:
     summary |= {f"test_{key}": value for key, value in damages.summary().items()}
     summary |= before.worst_relative.to_row("test_unprotected_worst_relative")
     summary["test_unprotected_worst_language"] = before.worst
-    change = compare(original, kept, plain, draws=search.draws, level=search.level)
+    change = compare(original, kept, plain, draws=draws, level=level)
     rows = [
         row
         | before.languages[language].relative.to_row("unprotected")
