@@ -13,7 +13,7 @@ class Report:
     """Write the page of a folder, or one page that compares several runs.
 
     Args:
-        runs: run folders; or one folder that minimal-set or sensitivity has written.
+        runs: run folders; or one `--out` of minimal-set, sensitivity or recommend.
         out: the page to write for several runs.
         json: print the numbers as JSON too.
     """

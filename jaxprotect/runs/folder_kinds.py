@@ -8,7 +8,7 @@ from jaxprotect.models.json_files import read_json
 from jaxprotect.runs.packed_files import FORMAT
 from jaxprotect.runs.wording import listed
 
-Kind = Literal["run", "minimal set", "sensitivity"]
+Kind = Literal["run", "minimal set", "sensitivity", "recommendation"]
 
 DEPTHS = ("", "*/", "*/*/", "*/*/*/")
 """How deep runs inside a folder are looked for."""
@@ -21,7 +21,8 @@ def kind_of(folder: Path) -> Kind:
         folder: such as a run's.
 
     Returns:
-        `run`: variants measured; `minimal set` and `sensitivity`: the `out` of these commands.
+        `run`: variants measured; the others: the `out` of `minimal-set`, `sensitivity` and
+        `recommend`.
 
     Raises:
         InputError: none of them; the message says what it is, and what serves it.
@@ -31,6 +32,8 @@ def kind_of(folder: Path) -> Kind:
         return "run"
     if (folder / "tune" / "manifest.json").exists() or (folder / "curve.csv").exists():
         return "minimal set"
+    if (folder / "tried.csv").exists():
+        return "recommendation"
     if (folder / "location.csv").exists() and (folder / "languages.csv").exists():
         return "sensitivity"
     raise InputError(_what_it_is(folder))
@@ -67,7 +70,7 @@ def _runs_inside(folder: Path) -> list[str]:
     found = {
         path.parent.parent if path.parent.name == "tune" else path.parent
         for depth in DEPTHS[1:]
-        for name in ("results.jsonl", "location.csv")
+        for name in ("results.jsonl", "location.csv", "tried.csv")
         for path in folder.glob(f"{depth}{name}")
     }
     return sorted(path.relative_to(folder).as_posix() for path in found)

@@ -8,6 +8,8 @@ from jaxprotect.errors import InputError
 from jaxprotect.runs.folder_kinds import kind_of
 from jaxprotect.runs.minimal_folder import read_minimal
 from jaxprotect.runs.minimal_page import write_minimal_page
+from jaxprotect.runs.recommend_folder import read_recommendation
+from jaxprotect.runs.recommend_page import write_recommendation_page
 from jaxprotect.runs.report import write_comparison, write_report
 from jaxprotect.runs.results import read_run
 from jaxprotect.runs.sensitivity_page import read_map, write_sensitivity_page
@@ -18,12 +20,13 @@ def write_pages(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     """Write the page of a folder, or one page that compares several runs.
 
     Args:
-        folders: run folders, or the `out` of one `minimal-set` or `sensitivity`.
+        folders: run folders, or the `out` of one `minimal-set`, `sensitivity` or
+            `recommend`.
         out: the page to write for several runs.
 
     Returns:
         `report`: where it is; and the numbers: `runs`, a summary each, or `summary` of a minimal
-        set, or `languages` of a sensitivity map.
+        set or a recommendation, or `languages` of a sensitivity map.
 
     Raises:
         InputError: no folder, something else than runs among several, or a folder that no page can
@@ -41,6 +44,10 @@ def write_pages(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     if kinds[folders[0]] == "sensitivity":
         found = read_map(folders[0])
         return {"report": str(write_sensitivity_page(found)), "languages": found.languages}
+    if kinds[folders[0]] == "recommendation":
+        recommended = read_recommendation(folders[0])
+        path = write_recommendation_page(recommended)
+        return {"report": str(path), "summary": recommended.summary}
     opened = [read_run(folder) for folder in folders]
     summaries = [write_summary(run) for run in opened]
     if len(opened) == 1:

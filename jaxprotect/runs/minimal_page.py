@@ -22,7 +22,8 @@ def write_minimal_page(search: MinimalFolder) -> Path:
     Returns:
         The page, in the search's folder; the same search gives the same bytes.
     """
-    drawings = {of.name: of for of in (size_curve(search), language_losses(search))}
+    losses = language_losses(search.damages, search.names, search.level)
+    drawings = {of.name: of for of in (size_curve(search), losses)}
     for name, drawing in drawings.items():
         write_atomically(search.folder / "figures" / f"{name}.png", drawing.png)
     summary, model = search.summary, search.run.manifest["model"]["name"]

@@ -1,6 +1,6 @@
 """Figures of one search for a minimal set: damage by size on tune, and by language on test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -82,47 +82,56 @@ def size_curve(search: MinimalFolder) -> Drawing:
     return Drawing(name="sizes", title=title, alt=alt.strip(), caption=caption, png=png)
 
 
-def language_losses(search: MinimalFolder) -> Drawing:
-    """Every language's damage on test, unprotected and with the set protected.
+def language_losses(
+    damages: Sequence[Row],
+    names: Mapping[str, str],
+    level: str,
+    *,
+    before_key: str = "unprotected",
+    labels: tuple[str, str] = ("unprotected", "protected"),
+) -> Drawing:
+    """Every language's damage on test, before and after.
 
     Args:
-        search: a finished search.
+        damages: `language`, and `relative` and `before_key` with `_low` and `_high`.
+        names: language -> name to show.
+        level: of the intervals.
+        before_key: column of the damage before.
+        labels: before and after, in words.
 
     Returns:
-        The drawing, the language that loses most with protection on top.
+        The drawing, the language that loses most after on top.
     """
-    rows = sorted(search.damages, key=lambda row: row["relative"])
+    rows = sorted(damages, key=lambda row: row["relative"])
     places = np.arange(len(rows))
-    before, after = (
-        np.array([100 * row[key] for row in rows]) for key in ("unprotected", "relative")
-    )
-    title = "What does each language lose, unprotected and protected?"
+    before, after = (np.array([100 * row[key] for row in rows]) for key in (before_key, "relative"))
+    title = f"What does each language lose, {labels[0]} and {labels[1]}?"
     with style():
         figure = new_figure(8, 1.9 + 0.29 * len(rows), title)
         axes = figure.subplots()
         axes.hlines(places, after, before, color="#d0d0d0", linewidth=2.4, zorder=1)
-        looks = ((before, "unprotected", ORANGE, "D"), (after, "relative", BLUE, "o"))
+        looks = ((before, before_key, ORANGE, "D"), (after, "relative", BLUE, "o"))
         for values, key, colour, marker in looks:
             ends = None
             if rows[0][f"{key}_low"] is not None:
                 pairs = [[100 * row[f"{key}_{end}"] for end in ("low", "high")] for row in rows]
                 ends = whiskers(values, np.array(pairs))
-            label = "unprotected" if key == "unprotected" else "protected"
+            label = labels[key == "relative"]
             axes.errorbar(
                 values, places, xerr=ends, fmt=marker, color=colour, capsize=2.5, markersize=5,
                 elinewidth=1, label=label,
             )  # fmt: skip
         zero_line(axes, vertical=True)
-        axes.set_yticks(places, [search.names[row["language"]] for row in rows])
+        axes.set_yticks(places, [names[row["language"]] for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        note = "" if rows[0]["relative_low"] is None else f" ({search.level} intervals)"
+        note = "" if rows[0]["relative_low"] is None else f" ({level} intervals)"
         axes.set_xlabel(f"relative damage: nats added, % of the original{note}")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncol=2)
         png = to_png(figure)
     told = [
-        f"{search.names[row['language']]} {relative_cell(row, 'relative')} instead of "
-        f"{relative_cell(row, 'unprotected')}"
+        f"{names[row['language']]} {relative_cell(row, 'relative')} instead of "
+        f"{relative_cell(row, before_key)}"
         for row in rows[::-1]
     ]
     return Drawing(

@@ -11,11 +11,19 @@ from jaxprotect.runs.folder_pages import write_pages
 from jaxprotect.runs.frontier_figure import frontier_curves
 from jaxprotect.runs.report import write_comparison, write_report
 from jaxprotect.runs.results import Run
-from tests.runs.synthetic import LANGUAGES, make_map, make_run, make_search, only, study
+from tests.runs.synthetic import (
+    LANGUAGES,
+    make_map,
+    make_recommendation,
+    make_run,
+    make_search,
+    only,
+    study,
+)
 
 NAMES = {"deu_Latn": "German", "eng_Latn": "English", "heb_Hebr": "Hebrew", "tam_Taml": "Tamil"}
 
-PAGES = ("report", "comparison", "experiment", "search", "map")
+PAGES = ("report", "comparison", "experiment", "search", "map", "recommendation")
 
 CHECKS = (Path(__file__).parent / "checks.js").read_text(encoding="utf-8")
 """Functions that look a page over, each returning what is wrong."""
@@ -32,6 +40,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
         "comparison": write_comparison([first, second], folder / "compared.html"),
         "experiment": experiment_page(folder / "experiment"),
         "search": page_of(make_search(folder / "search")),
+        "recommendation": page_of(make_recommendation(folder / "recommended")),
         "map": page_of(make_map(folder / "map")),
     }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxprotect.evaluation.disparity import disparity
+from jaxprotect.evaluation.disparity import compare, disparity
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.runs.minimal_result import losses
 from jaxprotect.runs.results import (
@@ -278,3 +278,42 @@ def make_map(folder: Path, languages: tuple[str, ...] = LANGUAGES) -> Path:
     write_matrix(folder / "overlap.csv", languages, shared)
     write_atomically(folder / "statistics" / "manifest.json", to_json(manifest).encode())
     return folder
+
+
+def make_recommendation(folder: Path) -> Path:
+    """Write a recommendation that leaves half of what plain bits would cost."""
+    run = make_run(folder / "run", only("none", "magnitude-0.05"))
+    base, plain, kept = (run.evaluation(name) for name in (ORIGINAL, "none", "magnitude-0.05"))
+    before, after = (disparity(base, of, draws=200) for of in (plain, kept))
+    removed = compare(base, kept, plain, draws=200)
+    summary = {
+        "technique": "clipped_protection",
+        "quantizer": "INT4 per channel",
+        "budget": 5000,
+        "bytes": 4900,
+        "tune_worst_relative": 0.02,
+        **after.summary(),
+        **compare(base, plain, kept, draws=200).worst_relative.to_row("change"),
+        "plain_quantizer": "INT5 per channel",
+        **before.worst_relative.to_row("plain_worst_relative"),
+        "plain_worst_language": before.worst,
+        "kept": "kept: 5 % of the weights in high precision",
+        "model": "made-up",
+    }
+    damages = [
+        row
+        | before.languages[language].relative.to_row("plain")
+        | removed.relative[language].to_row("removed")
+        for language, row in zip(after.languages, after.rows(), strict=True)
+    ]
+    tried = [
+        {"technique": name, "quantizer": label, "bytes": size, "tune_worst_relative": worst}
+        for name, label, size, worst in (
+            ("clipped_protection", "INT4 per channel", 4900, 0.02),
+            ("round_to_nearest", "INT5 per channel", 4800, 0.04),
+        )
+    ]
+    write_csv(folder / "out" / "tried.csv", tried)
+    write_csv(folder / "out" / "damages.csv", damages)
+    write_atomically(folder / "out" / "summary.json", to_json(summary).encode())
+    return folder / "out"

@@ -13,8 +13,16 @@ from jaxprotect.runs.folder_pages import write_pages
 from jaxprotect.runs.minimal_folder import read_minimal
 from jaxprotect.runs.minimal_words import answer
 from jaxprotect.runs.packed_files import FORMAT
+from jaxprotect.runs.recommend_folder import read_recommendation, refuse_other_folder
 from jaxprotect.runs.sensitivity_page import read_map
-from tests.runs.synthetic import LANGUAGES, make_map, make_run, make_search, only
+from tests.runs.synthetic import (
+    LANGUAGES,
+    make_map,
+    make_recommendation,
+    make_run,
+    make_search,
+    only,
+)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +165,40 @@ def test_damaged_files_of_a_map_are_named(tmp_path, name, old, new, message):
     (folder / name).write_text(text.replace(old, new))
     with pytest.raises(InputError, match=re.escape(message)):
         read_map(folder)
+
+
+def test_a_recommendation_has_a_page(tmp_path):
+    folder = make_recommendation(tmp_path)
+    found = write_pages([folder], Path("unused.html"))
+    page = Path(found["report"]).read_text(encoding="utf-8").replace("\u00a0", " ")
+    assert "Clipped protection, INT4 per channel; kept: 5 % of the weights" in page
+    assert "4,900 bytes, 98.0 % of the budget." in page
+    assert "with plain bits within the budget, INT5 per channel, " in page
+    assert page.count("<img") == 1
+    for row in read_recommendation(folder).damages:
+        assert row["removed"] == pytest.approx(row["plain"] - row["relative"])
+    refuse_other_folder(folder)
+    refuse_other_folder(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"`out` .* holds \['lock', 'manifest.json'"):
+        refuse_other_folder(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("summary.json", '"budget": 5000', '"budget": "5"', "budget is '5'; expected int"),
+        ("summary.json", "tam_Taml", "tam", "names 'tam', which damages.csv does not have"),
+        ("damages.csv", "heb_Hebr", "eng_Latn", "has a language twice"),
+        ("tried.csv", ",4800,", ",,", "bytes is ''; expected int"),
+    ],
+)
+def test_damaged_files_of_a_recommendation_are_named(tmp_path, name, old, new, message):
+    folder = make_recommendation(tmp_path)
+    text = (folder / name).read_text()
+    assert old in text
+    (folder / name).write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_recommendation(folder)
 
 
 def test_other_folders_are_refused_by_what_they_are(tmp_path, search):
