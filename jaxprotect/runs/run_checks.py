@@ -125,7 +125,9 @@ def _check_intervention(what: dict[str, Any], where: str) -> None:
         "components": {"components": (list,)},
     }
     require(what, {"kind": (str,)}, where)
-    require(what, kinds.get(what["kind"], {}), where)
+    # Searches say how many weights they protect, whatever chose them.
+    of_kind: Kinds = {"count": (int,)} if "count" in what else kinds.get(what["kind"], {})
+    require(what, of_kind, where)
     names, layers = what.get("components", ["all"]), what.get("layers", [0])
     if not isinstance(names, list) or not names or not all(isinstance(of, str) for of in names):
         raise InputError(f"{where}.components is {names!r}; allowed: names of components")

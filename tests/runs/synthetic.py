@@ -160,12 +160,15 @@ def make_run(
     return run
 
 
-def make_search(folder: Path, *, found: int | None = 100) -> Path:
+def make_search(
+    folder: Path, *, found: int | None = 100, criterion: str = "language_guided"
+) -> Path:
     """Write a finished search for a minimal set, the last sizes of which meet the target.
 
     Args:
         folder: where to.
         found: weights of the set found, of 1000: 100 (pruned from 200), 0, or None.
+        criterion: what ranked the weights.
 
     Returns:
         `folder`.
@@ -173,7 +176,7 @@ def make_search(folder: Path, *, found: int | None = 100) -> Path:
     sizes = [(0, None, 1.0), (20, None, 0.8), (200, None, 0.2), (100, 200, 0.3)]
     plan: Plan = {
         point_name(count, pruned): (
-            {"kind": "language_guided", "count": count} if count else {"kind": "none"},
+            {"kind": criterion, "count": count} if count else {"kind": "none"},
             count / 1000,
             left,
         )
@@ -202,7 +205,7 @@ def make_search(folder: Path, *, found: int | None = 100) -> Path:
     )
     summary = {
         "target": Target(share=0.5).label,
-        "criterion": "language_guided",
+        "criterion": criterion,
         "quantizer": "INT4 per channel",
         "eligible": 1000,
         "found": found,

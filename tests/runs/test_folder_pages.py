@@ -85,15 +85,15 @@ def test_the_same_search_gives_the_same_bytes(search, page):
 
 
 def test_what_needs_nothing_and_what_is_not_reached_are_told(tmp_path):
-    nothing = make_search(tmp_path / "nothing", found=0)
+    nothing = make_search(tmp_path / "nothing", found=0, criterion="magnitude")
     words = told(nothing)
     assert words["What to protect"].startswith("Nothing: plain quantization meets the target")
     assert words["What it costs"] == "The quantized model takes 3.9 KiB."
-    missed = make_search(tmp_path / "missed", found=None)
+    missed = make_search(tmp_path / "missed", found=None, criterion="random")
     words = told(missed)
     assert words["What to protect"].startswith("No set that was tried is enough. The closest one")
     assert "no, 1.00 % of the original nats short" in words["Is the target met?"]
-    for folder in (nothing, missed):
+    for folder in (nothing, missed, nothing / "tune", missed / "tune"):
         assert Path(write_pages([folder], Path("unused.html"))["report"]).exists()
 
 
