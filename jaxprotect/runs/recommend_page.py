@@ -55,8 +55,8 @@ def write_recommendation_page(found: RecommendFolder) -> Path:
         found.folder / "report.html",
         title=f"The best use of {summary['budget']:,} bytes: {summary['model']}",
         lead=(
-            "Every technique within the same true bytes of the packed weights, indices and scales "
-            "included: chosen on select, compared on tune, the best one measured once on test."
+            "Every technique within the same true bytes, indices and scales included: chosen on "
+            "select, compared on tune, the best one measured once on test."
         ),
         sections=sections,
     )
