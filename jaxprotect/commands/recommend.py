@@ -27,6 +27,7 @@ class Recommend:
         draws: bootstrap draws.
         statistics: folder of statistics to share, such as `runs/sensitivity/statistics`.
         pack: also write the model there.
+        out: also write the tables there, for `jaxprotect report`.
         batch_tokens: most tokens of one batch; less where memory is short.
         json: print JSON.
     """
@@ -42,6 +43,7 @@ class Recommend:
     draws: int = 10_000
     statistics: Path = Path("runs/recommend/statistics")
     pack: Path | None = None
+    out: Path | None = None
     batch_tokens: int = 4096
     json: bool = False
 
@@ -51,11 +53,14 @@ class Recommend:
         from jaxprotect.models.folders import refuse_used_folder
         from jaxprotect.runs.packed_loading import load_model
         from jaxprotect.runs.recommend import open_workplace, recommend
+        from jaxprotect.runs.recommend_folder import refuse_other_folder, save_recommendation
         from jaxprotect.runs.scheme_files import pack_scheme
         from jaxprotect.runs.scheme_tables import print_recommendation
 
         if self.pack is not None:
             refuse_used_folder("pack", self.pack)
+        if self.out is not None:
+            refuse_other_folder(self.out)
         texts = {s: load_texts(self.texts, languages=self.languages, split=s) for s in SPLITS}
         model = load_model(self.model, revision=self.revision)
         place = open_workplace(
@@ -76,6 +81,8 @@ class Recommend:
         )
         if self.pack is not None:
             pack_scheme(self.pack, model, made.scheme)
+        if self.out is not None:
+            save_recommendation(self.out, made, model.name)
         if self.json:
             print_json({"summary": made.summary, "tried": made.tried, "languages": made.damages})
         else:

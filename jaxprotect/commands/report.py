@@ -6,17 +6,16 @@ from pathlib import Path
 import tyro
 
 from jaxprotect.commands.options import print_json
-from jaxprotect.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Write a run's report again, or one page that compares several runs.
+    """Write the page of a folder, or one page that compares several runs.
 
     Args:
-        runs: run folders.
+        runs: run folders; or one `--out` of minimal-set, sensitivity or recommend.
         out: the page to write for several runs.
-        json: print the summaries as JSON too.
+        json: print the numbers as JSON too.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -25,16 +24,7 @@ class Report:
 
     def run(self) -> None:
         """Write the page and say where it is."""
-        from jaxprotect.runs.report import write_comparison, write_report
-        from jaxprotect.runs.results import read_run
-        from jaxprotect.runs.summary import write_summary
+        from jaxprotect.runs.folder_pages import write_pages
 
-        if not self.runs:
-            raise InputError("`runs` is empty; give at least one run folder")
-        opened = [read_run(folder) for folder in self.runs]
-        summaries = [write_summary(run) for run in opened]
-        if len(opened) == 1:
-            path = write_report(opened[0], summaries[0])
-        else:
-            path = write_comparison(opened, self.out)
-        print_json({"report": str(path), "runs": summaries}) if self.json else print(path)
+        found = write_pages(self.runs, self.out)
+        print_json(found) if self.json else print(found["report"])
