@@ -4,6 +4,7 @@ A `Drawing` has the picture as `png`, what it shows as `alt`, and how to read it
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.damage import Disparity
@@ -15,13 +16,15 @@ from jaxprotect.quantization.quantize import Mask
 from jaxprotect.runs.damage_figure import damage_bars
 from jaxprotect.runs.drawing import Drawing
 from jaxprotect.runs.location_figure import location_map
+from jaxprotect.runs.minimal_folder import read_minimal
+from jaxprotect.runs.search_figures import language_losses, size_curve
 from jaxprotect.runs.sensitivity_figures import overlap_map
 from jaxprotect.runs.universe_figure import universe_map
 from jaxprotect.selection.masks import count, eligible_count
 from jaxprotect.selection.overlap import chance_overlap, overlap_matrix
 from jaxprotect.selection.overlap import location as places_of
 
-__all__ = ["damages", "location", "overlap", "universe"]
+__all__ = ["damages", "location", "overlap", "search", "universe", "verdict"]
 
 
 def universe(
@@ -102,3 +105,34 @@ def overlap(
     names, shared = overlap_matrix(sets, params, eligible)
     chance = chance_overlap(sizes[names[0]] / eligible_count(params, eligible))
     return overlap_map(None, names, shared, chance=chance)
+
+
+def search(folder: Path | str) -> Drawing:
+    """The worst language's damage at every size that a search tried, with its band.
+
+    Args:
+        folder: the `out` of `find_minimal_set`.
+
+    Returns:
+        The drawing.
+
+    Raises:
+        InputError: no finished search, or a damaged one.
+    """
+    return size_curve(read_minimal(Path(folder)))
+
+
+def verdict(folder: Path | str) -> Drawing:
+    """Every language's damage on the test sentences, with nothing protected and with the set found.
+
+    Args:
+        folder: the `out` of `find_minimal_set`.
+
+    Returns:
+        The drawing.
+
+    Raises:
+        InputError: no finished search, or a damaged one.
+    """
+    found = read_minimal(Path(folder))
+    return language_losses(found.damages, found.names, found.level)
