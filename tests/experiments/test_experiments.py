@@ -11,7 +11,6 @@ import pytest
 from experiments import exp_010, exp_011, exp_012, exp_013, exp_014, quickstart
 from experiments.common import Setup, main
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.quantization.quantize import quantize
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.runs import sweep as sweep_module
 from jaxprotect.runs.results import ORIGINAL

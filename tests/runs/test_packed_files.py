@@ -21,7 +21,7 @@ from jaxprotect.models.hub import REFERENCE_FOLDER
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.quantization.packed_params import is_packed, unpack_params
-from jaxprotect.quantization.quantize import quantize
+from jaxprotect.quantization.quantize import quantize_leaves
 from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs import packed_files
@@ -100,7 +100,7 @@ def test_a_loaded_model_unpacks_to_the_quantized_one(tmp_path, name):
         loaded = load_model(tmp_path / "model")
         assert loaded.config == model.config
         assert is_packed(loaded.params)
-        dense = quantize(model.params, mask, SPEC, model.config)
+        dense = quantize_leaves(model.params, mask, SPEC, model.config)
     unpacked = unpack_params(loaded.params, model.config)
     for a, b in zip(jax.tree.leaves(unpacked), jax.tree.leaves(dense), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -117,7 +117,7 @@ def test_compensated_params_are_packed_in_place_of_the_models(tmp_path):
     mask = masks.none(other)
     with jax.disable_jit():
         pack(tmp_path / "model", model, mask, SPEC, params=other)
-        dense = quantize(other, mask, SPEC, GPT2)
+        dense = quantize_leaves(other, mask, SPEC, GPT2)
         loaded = load_packed(tmp_path / "model")
     unpacked = unpack_params(loaded.params, GPT2)
     np.testing.assert_array_equal(unpacked["embed"]["tokens"], dense["embed"]["tokens"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxprotect.errors import InputError
-from jaxprotect.quantization.quantize import quantize
+from jaxprotect.quantization.quantize import quantize_leaves
 from jaxprotect.quantization.scheme import Scheme, apply_scheme
 from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
@@ -173,10 +173,14 @@ def test_a_scheme_larger_than_its_budget_never_gets_out():
 def test_a_scheme_applies_what_quantize_applies():
     mask = masks.by_magnitude(PARAMS, fraction=0.1)
     scheme = Scheme(spec=BASE, mask=mask)
-    assert trees_equal(apply_scheme(PARAMS, scheme, CONFIG), quantize(PARAMS, mask, BASE, CONFIG))
+    assert trees_equal(
+        apply_scheme(PARAMS, scheme, CONFIG), quantize_leaves(PARAMS, mask, BASE, CONFIG)
+    )
     other = random_params(seed=1)
     moved = replace(scheme, weights=other)
-    assert trees_equal(apply_scheme(PARAMS, moved, CONFIG), quantize(other, mask, BASE, CONFIG))
+    assert trees_equal(
+        apply_scheme(PARAMS, moved, CONFIG), quantize_leaves(other, mask, BASE, CONFIG)
+    )
 
 
 @pytest.mark.parametrize(
