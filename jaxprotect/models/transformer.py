@@ -155,7 +155,7 @@ def final_norm(
 ) -> Float[Array, "*batch D"]:
     """The last norm, in the families that have one; a masked model's dense layer precedes it."""
     if config.masked:
-        transformed = project(x, params["head"]["transform"], "...d,de->...e")
+        transformed = project(x, params["head"]["transform"], "btd,de->bte")
         x = ACTIVATIONS[config.head_activation](transformed)
     return normed(x, params["norm"], config) if config.final_norm else x
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxprotect.evaluation.encoding import Encoded, bucket_length
+from jaxprotect.evaluation.batches import bucket_length
+from jaxprotect.evaluation.encoding import Encoded
 
 LENGTHS = (32, 64, 96, 128, 192)
 """Input lengths of loose batches; beyond them powers of two."""

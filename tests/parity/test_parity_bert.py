@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from transformers import BertConfig, XLMRobertaConfig
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, XLMRobertaConfig
 
 from jaxprotect.errors import InputError
-from jaxprotect.models.checkpoint import load_params
+from jaxprotect.evaluation.evaluate import evaluate
+from jaxprotect.evaluation.texts import Texts
+from jaxprotect.models.checkpoint import load_params, save_model_folder
 from jaxprotect.models.config_files import load_config
+from jaxprotect.models.hub import load_model
 from jaxprotect.models.transformer import PADDING, forward
+from tests.masked import TOKENIZERS
 
 TINY: dict[str, Any] = {
     "hidden_size": 24,
@@ -133,3 +137,64 @@ def test_the_settings_tested_are_the_ones_meant(tmp_path, family):
     assert (config.masked, config.norm_after, config.token_types) == (True, True, 2)
     assert (config.context, config.position_offset) == ((16, 0) if of_bert else (14, 2))
     assert (config.activation, config.head_activation) == ("relu", "relu" if of_bert else "gelu")
+
+
+def torch_pseudo_nats(model: Any, ids: list[int], mask: int, words: list | None) -> float:
+    """-sum_t ln p(w_t | the rest), one copy after the other, as Salazar et al. define it.
+
+    With words also the tokens after w_t in its word are masked, as in Kauf and Ivanova.
+    """
+    total = 0.0
+    for at in range(1, len(ids) - 1):
+        row = torch.tensor([ids])
+        row[0, at] = mask
+        for later in range(at + 1, len(ids) - 1):
+            if words is not None and words[later] == words[at]:
+                row[0, later] = mask
+        with torch.no_grad():
+            logits = model(row).logits[0, at].double()
+        total -= float(torch.log_softmax(logits, 0)[ids[at]])
+    return total
+
+
+@EVERY
+@pytest.mark.parametrize("masking", ["token", "word"])
+def test_pseudo_log_likelihoods(random_model, tmp_path, family, masking):
+    """To the same bar as the causal losses: 1e-6 nats in the mean over tokens."""
+    tokenizer = TOKENIZERS[family]()
+    hf_config = tiny(family, vocab_size=len(tokenizer), max_position_embeddings=40)
+    model = random_model(hf_config)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path)
+    sentences = ("das ist schön, the", "is", "barking über the")
+    texts = Texts(sentences={"deu": sentences}, ids=(1, 2, 3), source="s")
+    found = evaluate(loaded, texts, masking=masking)
+    for index, sentence in enumerate(sentences):
+        encoding = tokenizer(sentence)
+        words = encoding.word_ids() if masking == "word" else None
+        ids = encoding["input_ids"]
+        theirs = torch_pseudo_nats(model, ids, tokenizer.mask_token_id, words)
+        assert abs(found.nats["deu"][index] - theirs) / (len(ids) - 2) < 1e-6
+        assert found.tokens["deu"][index] == len(ids) - 2
+
+
+@EVERY
+def test_torch_gets_our_nats_from_the_folder_we_write(random_model, tmp_path, family):
+    tokenizer = TOKENIZERS[family]()
+    random_model(tiny(family, vocab_size=len(tokenizer))).save_pretrained(tmp_path / "theirs")
+    config = load_config(tmp_path / "theirs")
+    params, _ = load_params(tmp_path / "theirs", config)
+    params = jax.tree.map(lambda leaf: leaf * 0.9, params)
+    save_model_folder(tmp_path / "ours", params, config, tokenizer=tokenizer)
+    again: Any = AutoModelForMaskedLM.from_pretrained(
+        tmp_path / "ours", attn_implementation="eager", output_loading_info=True
+    )
+    model, report = again
+    assert not any(report.values())
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+    texts = Texts(sentences={"deu": ("the über",)}, ids=(1,), source="s")
+    ids = AutoTokenizer.from_pretrained(tmp_path / "ours")("the über")["input_ids"]
+    theirs = torch_pseudo_nats(model, ids, tokenizer.mask_token_id, None)
+    ours = evaluate(load_model(tmp_path / "ours"), texts).nats["deu"][0]
+    assert abs(ours - theirs) / (len(ids) - 2) < 1e-6

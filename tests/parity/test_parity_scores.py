@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from jaxprotect.evaluation.encoding import Batch, Encoded
+from jaxprotect.evaluation.batches import Batch
+from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.models.checkpoint import load_params
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import load_config
