@@ -125,11 +125,11 @@ def _tight(
             members = members[size:]
         # A batch costs time of its own: few rows are better padded to somewhat more.
         if members and (longer is None or longer > 2 * length or 4 * len(members) > size):
-            yield members, _halved(size, len(members)), length
+            yield members, halved(size, len(members)), length
             members = []
 
 
-def _halved(size: int, rows: int) -> int:
+def halved(size: int, rows: int) -> int:
     """The smallest of size, its half, its quarter, ... that holds the rows."""
     while (half := -(-size // 2)) >= rows and half < size:
         size = half
