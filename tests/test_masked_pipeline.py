@@ -14,13 +14,14 @@ from experiments.exp_019 import Config as Prefixes
 from experiments.exp_019 import run as run_prefixes
 from jaxprotect.cli import main
 from jaxprotect.errors import InputError
-from jaxprotect.evaluation.evaluate import encode
+from jaxprotect.evaluation.evaluate import encode, evaluate
 from jaxprotect.evaluation.texts import load_texts
 from jaxprotect.models.hub import load_model
 from jaxprotect.models.prefill import make_prefix, prefill
 from jaxprotect.quantization.packed_params import unpack_params
 from jaxprotect.quantization.quantize import quantize
 from jaxprotect.quantization.spec import QuantSpec
+from jaxprotect.runs.packed_files import pack
 from jaxprotect.runs.packed_loading import load_packed
 from jaxprotect.selection import masks
 from jaxprotect.selection.compensated import compensate
@@ -82,10 +83,20 @@ def test_evaluate(model, texts, capsys):
     assert all(row["damage_low"] <= row["damage_high"] for row in made["languages"])
     line = refused(capsys, *base, "--start", "shift")
     assert "`start` 'shift' needs a causal model; the model is of the masked family bert" in line
-    line = refused(capsys, "evaluate", "--masking", "word", "--languages", "eng_Latn")
-    assert "`masking` is 'word', of masked models; the model is of the causal family" in line
 
 
+def test_a_packed_model_scores_texts_as_the_quantized_one(model, texts, tmp_path):
+    loaded, some = load_model(model), load_texts(texts, split="test")
+    mask = masks.by_magnitude(loaded.params, fraction=0.1)
+    spec = QuantSpec(bits=3, protected_dtype="float16")
+    pack(tmp_path / "packed", loaded, mask, spec)
+    dense = quantize(loaded.params, mask, spec, loaded.config)
+    expected = evaluate(loaded, some, dense).nats
+    for language, nats in evaluate(load_packed(tmp_path / "packed"), some).nats.items():
+        np.testing.assert_allclose(nats, expected[language], rtol=1e-5)
+
+
+@pytest.mark.slow
 def test_from_sensitivity_to_a_packed_model(model, texts, tmp_path, capsys):
     common = ["--model", model, "--texts", texts]
     main(["sensitivity", *common, "--out", str(tmp_path / "map"), "--json"])

@@ -45,8 +45,7 @@ TOKENS = np.random.default_rng(1).integers(4, 61, (8, 11))
     "changes",
     [
         {"hidden_act": "gelu_new", "layer_norm_eps": 0.3},
-        {"hidden_act": "relu", "type_vocab_size": 1},
-        {"type_vocab_size": 3, "layer_norm_eps": 1e-5},
+        {"hidden_act": "relu", "type_vocab_size": 3},
     ],
     ids=str,
 )
