@@ -82,7 +82,7 @@ def test_evaluate(model, texts, capsys):
     assert made["summary"]["worst_language"] in LINES
     assert all(row["damage_low"] <= row["damage_high"] for row in made["languages"])
     line = refused(capsys, *base, "--start", "shift")
-    assert "`start` 'shift' needs a causal model; the model is of the masked family bert" in line
+    assert "`start` 'shift', the seed protocol's, needs a causal model; the model is of" in line
 
 
 def test_a_packed_model_scores_texts_as_the_quantized_one(model, texts, tmp_path):

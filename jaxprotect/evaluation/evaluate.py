@@ -48,7 +48,7 @@ def encode(
     config = model.config
     if config.masked:
         if start != "prefix":
-            require_causal(config, f"`start` {start!r}")
+            require_causal(config, f"`start` {start!r}, the seed protocol's,")
         if prefix_tokens:
             require_causal(config, "`prefix_tokens`")
         return encode_masked(

@@ -154,7 +154,7 @@ def test_word_masking_hides_more_and_so_costs_more_where_words_have_pieces():
 def test_what_is_for_the_other_kind_of_model_is_refused():
     masked = model_of("bert")
     causal = replace(masked, config=CONFIG, params=random_params())
-    with pytest.raises(InputError, match=r"`start` 'shift' needs a causal model; .* family bert"):
+    with pytest.raises(InputError, match=r"`start` 'shift', the seed .*, needs a causal model"):
         encode(masked, TEXTS, start="shift")
     with pytest.raises(InputError, match="`prefix_tokens` needs a causal model"):
         encode(masked, TEXTS, prefix_tokens=2)
