@@ -1,6 +1,7 @@
 """A masked model through every command: what it can do is done, what it cannot is said."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -66,6 +67,21 @@ def test_census(model, capsys):
     parameters = sum(w.numel() for w in AutoModelForMaskedLM.from_pretrained(model).parameters())
     assert rows["model"]["total"] == parameters
     assert rows["head"]["total"] == 12 * 12 + 12 + load_model(model).config.vocab_size
+
+
+def test_a_tokenizer_of_older_checkpoints_is_its_vocabulary_alone(model, tmp_path):
+    folder = shutil.copytree(model, tmp_path / "older")
+    expected = load_model(folder).tokenizer
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    with pytest.raises(InputError, match=r"has no tokenizer: .* allowed .*, or `vocab.txt`"):
+        load_model(folder)
+    vocabulary = expected.get_vocab()
+    pieces = "\n".join(sorted(vocabulary, key=vocabulary.__getitem__))
+    (folder / "vocab.txt").write_text(pieces + "\n", "utf-8")
+    found = load_model(folder).tokenizer
+    for text in (*LINES["deu_Latn"], *LINES["rus_Cyrl"]):
+        assert found(text)["input_ids"] == expected(text)["input_ids"]
 
 
 def test_evaluate(model, texts, capsys):
