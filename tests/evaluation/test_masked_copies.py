@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from jaxprotect.errors import InputError
+from jaxprotect.evaluation import loss
 from jaxprotect.evaluation.evaluate import encode, evaluate, evaluate_encoded
-from jaxprotect.evaluation.loss import token_nats
+from jaxprotect.evaluation.loss import sentence_nats, token_nats
 from jaxprotect.evaluation.masked_copies import encode_masked, masked_copies
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models.model import Model
-from jaxprotect.models.transformer import PADDING, forward
+from jaxprotect.models.transformer import PADDING, forward, unembed
 from tests.masked import TOKENIZERS, masked_config
 from tests.tiny import CONFIG, random_params
 
@@ -133,6 +134,25 @@ def test_nats_are_those_of_the_logits_and_do_not_depend_on_batches(family):
             logits = np.asarray(logits_of(model.params, inputs, model.config), np.float64)[0, at]
             expected += np.log(np.exp(logits).sum()) - logits[ids[at]]
         assert whole.nats[language][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_few_shapes_and_few_logits_at_a_time(monkeypatch):
+    model = model_of("bert")
+    encoded = encode(model, TEXTS, batch_tokens=700)
+    assert len(encoded.batches) > len(encoded.shapes) == len({t for _, t in encoded.shapes})
+    batch, made = encoded.batches[0], []
+    of_batch = (model.params, jnp.asarray(batch.tokens), jnp.asarray(batch.scored), model.config)
+    whole = jax.jit(sentence_nats, static_argnums=3)(*of_batch)
+
+    def seen(params, hidden, config):
+        made.append(hidden.shape[0] * config.vocab_size)
+        return unembed(params, hidden, config)
+
+    monkeypatch.setattr(loss, "unembed", seen)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", 5 * model.config.vocab_size)
+    chunked = jax.jit(lambda *of: sentence_nats(*of), static_argnums=3)(*of_batch)
+    assert len(batch.tokens) > 5 >= max(made) / model.config.vocab_size
+    np.testing.assert_allclose(chunked, whole, rtol=1e-6)
 
 
 def test_a_sentence_longer_than_the_context_is_scored_whole():
