@@ -121,10 +121,11 @@ def encode_texts(
         InputError: an option out of range, a tokenizer without a start token, a sentence
             without a scored token, or a token id that the model does not have.
     """
-    sizes = {"context": context, "batch_tokens": batch_tokens, "max_batch": max_batch}
-    for name, value in sizes.items():
-        if value is not None and value < 1:
+    for name, value in {"context": context, "batch_tokens": batch_tokens}.items():
+        if value < 1:
             raise InputError(f"`{name}` is {value}; it must be at least 1")
+    if max_batch is not None and max_batch < 1:
+        raise InputError(f"`max_batch` is {max_batch}; it must be at least 1")
     if start not in STARTS:
         raise InputError(f"`start` is {start!r}; allowed are {', '.join(STARTS)}")
     _check_prefix_tokens(prefix_tokens, context, start)
