@@ -28,6 +28,7 @@ from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
+from jaxprotect.models.config import require_causal
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.quantize import quantize_tree
 from jaxprotect.runs.calibration_figures import calibration_dots, calibration_map
@@ -100,6 +101,8 @@ def run(config: Config) -> Run:
     setup = config.setup
     out = setup.out or Path("runs") / "exp_018"
     model, texts = load_model_of(setup), load_splits(setup)
+    if any(METHODS[name].compensated for name in (*config.methods, *config.matrix_methods)):
+        require_causal(model.config, "error compensation, of the methods that begin with gptq,")
     select = encode(model, texts["select"], batch_tokens=SELECT_TOKENS)
     test = encode(model, texts["test"], batch_tokens=setup.batch_tokens)
     store = collect_statistics(

@@ -17,7 +17,10 @@ class Evaluate:
         texts: `reference`, `flores`, or a folder of `<language>.txt`.
         languages: languages to measure; all by default.
         split: sentences to measure on.
-        start: `prefix` scores every token after a start token; `shift` is the seed protocol's.
+        start: `prefix` scores every token after a start token; `shift` is the seed protocol's,
+            for causal models.
+        masking: what a masked model does not see of a sentence when it scores a token: the `token`
+            alone, or also the rest of its `word`.
         quantize: also quantize, and report the damage.
         protect: share of the eligible weights to keep, largest |w| first (with --quantize).
         spec: the quantizer (with --quantize).
@@ -33,6 +36,7 @@ class Evaluate:
     languages: tuple[str, ...] | None = None
     split: Split = "test"
     start: Literal["prefix", "shift"] = "prefix"
+    masking: Literal["token", "word"] = "token"
     quantize: bool = False
     protect: float = 0.0
     spec: Annotated[QuantSpec, Flat] = QuantSpec()
@@ -55,7 +59,11 @@ class Evaluate:
         split = None if self.split == "all" else self.split
         texts = load_texts(self.texts, languages=self.languages, split=split)
         model = load_model(self.model, revision=self.revision)
-        options: dict[str, Any] = {"start": self.start, "batch_tokens": self.batch_tokens}
+        options: dict[str, Any] = {
+            "start": self.start,
+            "masking": self.masking,
+            "batch_tokens": self.batch_tokens,
+        }
         base = evaluate(model, texts, **options)
         if not self.quantize:
             rows = language_rates(base, draws=self.draws)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.models.axes import is_eligible
-from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.config import ModelConfig, require_causal
 from jaxprotect.models.transformer import Params, block_output, embed, embedding_norm, final_norm
 from jaxprotect.quantization.compensation import Compensation, compensate_leaf
 from jaxprotect.quantization.grid import Bits, Grids, compiled_leaf_grid
@@ -120,9 +120,10 @@ def compensate(
         weights as `spec.protected_dtype` stores them.
 
     Raises:
-        InputError: weights of languages that are not in `encoded`, negative or all 0, or what
-            `quantize` and `compensate_leaf` refuse.
+        InputError: weights of languages that are not in `encoded`, negative or all 0, a masked
+            model, or what `quantize` and `compensate_leaf` refuse.
     """
+    require_causal(config, "error compensation")
     plain = quantize_tree(params, mask, spec, config, bits=bits, grids=grids)
     flags, leaves = leaf_paths(mask), leaf_paths(params)
     batches = _batches(encoded, config, weights, batch_tokens)

@@ -22,7 +22,8 @@ from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
 from jaxprotect.errors import InputError
-from jaxprotect.evaluation.encoding import Batch, Encoded
+from jaxprotect.evaluation.batches import Batch
+from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import evaluate_encoded
 from jaxprotect.evaluation.loss import sentence_nats
 from jaxprotect.models.config import ModelConfig

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxprotect.errors import InputError
-from jaxprotect.evaluation.encoding import Batch, Encoded
+from jaxprotect.evaluation.batches import Batch
+from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.loss import sentence_nats
 from jaxprotect.models.transformer import forward, hidden_states, unembed
 from jaxprotect.selection.sensitivity import iterate_sensitivity, language_statistics

@@ -11,7 +11,7 @@ from experiments.common import Setup, load_inputs, manifest
 from jaxprotect.endings import end_in_one_line
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation import evaluate as evaluate_module
-from jaxprotect.evaluation.encoding import Batch
+from jaxprotect.evaluation.batches import Batch
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs import sweep as sweep_module
 from jaxprotect.runs.results import open_run, read_run
