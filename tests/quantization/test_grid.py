@@ -11,8 +11,8 @@ from jaxprotect.quantization.grid import check_bits, leaf_grid
 from jaxprotect.quantization.quantize import (
     decode_leaf,
     encode_leaf,
-    quantize_leaf,
     quantize,
+    quantize_leaf,
     quantize_leaves,
     quantize_tree,
 )
