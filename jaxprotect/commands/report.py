@@ -5,23 +5,27 @@ from pathlib import Path
 
 import tyro
 
-from jaxprotect.commands.options import print_json
+from jaxprotect.commands.options import Switch, print_json
 from jaxprotect.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Write a run's report again, or one page that compares several runs.
+    """Write a run's report again, or one page that compares runs.
+
+    Examples:
+        jaxprotect report runs/quickstart
+        jaxprotect report runs/gpt2 runs/opt --out comparison.html
 
     Args:
         runs: run folders.
         out: the page to write for several runs.
-        json: print the summaries as JSON too.
+        json: print one JSON document: the page's path and the summaries.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     out: Path = Path("report.html")
-    json: bool = False
+    json: Switch = False
 
     def run(self) -> None:
         """Write the page and say where it is."""
