@@ -65,11 +65,22 @@ def did_you_mean(value: object, allowed: Iterable[str], most: int = 3) -> str:
     return f"; did you mean {' or '.join(lower[name] for name in near)}?" if near else ""
 
 
-def did_you_mean_folder(path: Path) -> str:
-    """`; did you mean X?` with folders beside a missing one that resemble it, or nothing."""
+def did_you_mean_folder(path: Path, holding: str = "") -> str:
+    """`; did you mean X?` with folders in or beside a wrong one, or nothing.
+
+    Args:
+        path: the folder that was given, and that is missing or not of its kind.
+        holding: a file that only folders of that kind have.
+
+    Returns:
+        The end of a message.
+    """
     try:
-        there = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
+        inside = [entry for entry in path.iterdir() if holding] if path.is_dir() else []
+        beside = {entry.name: entry for entry in path.parent.iterdir() if entry != path}
     except OSError:
         return ""
-    near = difflib.get_close_matches(path.name, there, n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(str(path.parent / n) for n in near)}?" if near else ""
+    similar = difflib.get_close_matches(path.name, beside, n=3, cutoff=0.6)
+    near = [*sorted(inside), *(beside[name] for name in similar)]
+    near = [str(entry) for entry in near if entry.is_dir() and (entry / holding).exists()][:3]
+    return f"; did you mean {' or '.join(near)}?" if near else ""

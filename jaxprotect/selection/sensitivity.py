@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from tqdm.auto import tqdm
 
 from jaxprotect.device_counting import is_elsewhere
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode
 from jaxprotect.evaluation.texts import Texts
@@ -127,7 +127,7 @@ def language_statistics(
     """
     check_dense("params", params)
     if labels not in LABELS:
-        raise InputError(f"`labels` is {labels!r}; allowed are {', '.join(LABELS)}")
+        raise unknown_name("labels", labels, LABELS)
     if language is not None and language not in encoded.languages:
         raise InputError(f"`language` is {language!r}; the texts have {list(encoded.languages)}")
     rows = language_rows(encoded, language)
