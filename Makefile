@@ -1,14 +1,15 @@
 # make quickstart: Exp-010 to Exp-014 on the shipped model. make test: lint, types, tests.
-# make test-all: the slow tests too. make lock: the newest versions of all dependencies into
-# constraints.txt. make test-lowest: the tests on the oldest ones that pyproject.toml allows.
+# make test-all: the slow tests too. make docs: the documentation into build/docs. make lock: the
+# newest versions of all dependencies into constraints.txt. make test-lowest: the tests on the oldest
+# ones that pyproject.toml allows.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-RESOLVE := $(BIN)/uv pip compile pyproject.toml --extra test --extra notebook \
+RESOLVE := $(BIN)/uv pip compile pyproject.toml --extra test --extra docs --extra notebook \
 	--python-version 3.11 --no-header --quiet
 
-.PHONY: quickstart test test-all test-lowest lint lock clean
+.PHONY: quickstart docs test test-all test-lowest lint lock clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/python -m experiments.quickstart
@@ -23,6 +24,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 lock: $(VENV)/.installed-test
 	$(INSTALL) uv
@@ -43,8 +48,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/.installed
-	$(INSTALL) -c constraints.txt -e ".[test]"
+	$(INSTALL) -c constraints.txt -e ".[test,docs]"
+	touch $@
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/.installed
+	$(INSTALL) -c constraints.txt -e ".[docs]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache
+	rm -rf $(VENV) build docs/generated runs .pytest_cache .ruff_cache

@@ -187,7 +187,7 @@ def summary(
 def _summary_row(name: str, budget: int, variant: str, row: dict[str, Any]) -> dict[str, Any]:
     technique = row["intervention"]["kind"]
     kind = "combined" if " + " in technique else "single"
-    kept = ("quantizer", "fraction", "bytes", "overhead_bytes", "tune_worst_relative")
+    kept = ("quantizer", "fraction", "bytes", "overhead_bytes", "mixed", "tune_worst_relative")
     return {
         "variant": variant,
         "budget": name,

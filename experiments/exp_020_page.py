@@ -9,6 +9,7 @@ from jaxprotect.runs.pages import Section, plain_table, write_study
 from jaxprotect.runs.report_tables import Table
 from jaxprotect.runs.results import Run
 from jaxprotect.runs.tables import console, interval, table
+from jaxprotect.runs.wording import language_names
 
 Row = dict[str, Any]
 
@@ -88,7 +89,9 @@ def write_frontier(
             title="All techniques at equal bytes",
             text=(
                 "Share kept: what an estimate of memory by counting weights would call the "
-                "overhead. More bytes: what it really is, values and indices over plain codes.",
+                "overhead. Kept, KiB: what it really is, values and indices over plain codes; a "
+                "dash where channels have bits of their own, for there it cannot be told apart. "
+                "Of the budget: the whole file.",
             ),
             tables=(_everything(rows),),
         ),
@@ -107,21 +110,23 @@ def _everything(rows: Sequence[Row]) -> Table:
     for row in rows:
         if row["kind"] == "recommended":
             continue
-        plain = row["bytes"] - row["overhead_bytes"]
-        more = row["overhead_bytes"] / plain
+        used = row["bytes"] / row["budget_bytes"]
+        kept = None if row["mixed"] else row["overhead_bytes"]
+        worst = row["worst_language"]
         cells.append(
             {
                 "Technique": technique_name(row),
                 "Budget": row["budget"],
                 "KiB": (f"{row['bytes'] / 1024:,.1f}", row["bytes"]),
+                "Of the budget, %": (f"{100 * used:.1f}", used),
                 "Share kept, %": (f"{100 * row['fraction']:.2f}", row["fraction"]),
-                "More bytes, %": (f"{100 * more:.1f}", more),
+                "Kept, KiB": ("–" if kept is None else f"{kept / 1024:,.1f}", kept),
                 "Worst on tune, %": (
                     f"{100 * row['tune_worst_relative']:.2f}",
                     row["tune_worst_relative"],
                 ),
                 "Worst on test, %": (interval(row, "worst_relative", 100), row["worst_relative"]),
-                "Language": row["worst_language"],
+                "Language": language_names([worst])[worst],
                 "Disparity": (interval(row, "ratio"), row["ratio"]),
                 "Change, points": (interval(row, "change", 100), row["change"])
                 if "change" in row
@@ -136,11 +141,14 @@ def _languages(run: Run, chosen: Sequence[Row]) -> Table:
     cells = []
     by_variant = {row["variant"]: row for row in chosen}
     rows = [row for row in run.rows if row["variant"] in by_variant]
-    for language in dict.fromkeys(row["language"] for row in rows):
-        line: dict[str, Any] = {"Language": language}
+    codes = tuple(dict.fromkeys(row["language"] for row in rows))
+    names = language_names(codes)
+    for language in codes:
+        line: dict[str, Any] = {"Language": names[language]}
         for row in rows:
             if row["language"] == language:
                 heading = f"{by_variant[row['variant']]['budget']}, %"
                 line[heading] = (interval(row, "relative", 100), row["relative"])
         cells.append(line)
-    return plain_table("languages", "Damage with its 95 % interval, by budget.", cells)
+    caption = "Damage with its 95 % interval, by budget."
+    return plain_table("languages", caption, cells, languages=codes)

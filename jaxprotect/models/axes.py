@@ -9,7 +9,9 @@ Eligible = Literal["matrices", "weights", "everything"]
 """Which leaves are quantized at all, see `is_eligible`."""
 ELIGIBLE: tuple[Eligible, ...] = get_args(Eligible)
 
-_SEPARATE = ("q", "k", "v")
+_PROJECTED = {"q": "heads", "k": "key_heads", "v": "key_heads"}
+_HEADS = ("heads", "key_heads")
+_INTO_MLP = ("up", "gate")
 _BLOCK_NORMS = ("norm_attention", "norm_mlp")
 
 AXES: dict[str, tuple[str, ...]] = (
@@ -22,16 +24,22 @@ AXES: dict[str, tuple[str, ...]] = (
         "blocks/attention/qkv/bias": ("layer", "qkv", "heads", "head_dim"),
         "blocks/attention/out/kernel": ("layer", "heads", "head_dim", "embed"),
         "blocks/attention/out/bias": ("layer", "embed"),
-        "blocks/mlp/up/kernel": ("layer", "embed", "mlp"),
-        "blocks/mlp/up/bias": ("layer", "mlp"),
         "blocks/mlp/down/kernel": ("layer", "mlp", "embed"),
         "blocks/mlp/down/bias": ("layer", "embed"),
         "norm/scale": ("embed",),
         "norm/bias": ("embed",),
         "head/kernel": ("embed", "vocab"),
     }
-    | {f"blocks/attention/{n}/kernel": ("layer", "embed", "heads", "head_dim") for n in _SEPARATE}
-    | {f"blocks/attention/{n}/bias": ("layer", "heads", "head_dim") for n in _SEPARATE}
+    | {
+        f"blocks/attention/{n}/kernel": ("layer", "embed", heads, "head_dim")
+        for n, heads in _PROJECTED.items()
+    }
+    | {
+        f"blocks/attention/{n}/bias": ("layer", heads, "head_dim")
+        for n, heads in _PROJECTED.items()
+    }
+    | {f"blocks/mlp/{n}/kernel": ("layer", "embed", "mlp") for n in _INTO_MLP}
+    | {f"blocks/mlp/{n}/bias": ("layer", "mlp") for n in _INTO_MLP}
     | {f"blocks/{n}/{leaf}": ("layer", "embed") for n in _BLOCK_NORMS for leaf in ("scale", "bias")}
 )
 """Leaf path -> the name of each of its axes."""
@@ -68,8 +76,11 @@ def layer_axis(path: str) -> int | None:
 
 
 def head_axis(path: str) -> int | None:
-    """The axis that separates attention heads, or None where there is none."""
-    return _index(path, "heads")
+    """The axis that separates attention heads, or None where there is none.
+
+    Several heads may share keys and values; along k and v it then has fewer entries.
+    """
+    return next((i for i, name in enumerate(AXES[path]) if name in _HEADS), None)
 
 
 def is_matrix(path: str) -> bool:

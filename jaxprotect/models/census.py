@@ -1,11 +1,12 @@
 """Exact parameter counts: per component, layer and head, from the architecture alone.
 
-The seed models need neither weights nor network: `known_configs.json` holds their architectures,
-as their `config.json` on the hub states them. The totals agree with what was published: GPT-2
+Some models need neither weights nor network: `known_configs.json` holds their architectures, as
+their `config.json` on the hub states them. The totals agree with what was published: GPT-2
 124,439,808; OPT-125M 125,239,296; Pythia-160M 162,322,944, of which 85,056,000 outside the
 embeddings (EleutherAI's model card); BLOOM-560M 559,214,592 (BigScience's model card). mGPT has
 1,417,596,928, which its authors round to 1.3 billion: in half precision, with the tied head and
-the causal masks stored beside it, that is its file's 3.45 GB.
+the causal masks stored beside it, that is its file's 3.45 GB. SmolLM2-135M 134,515,008;
+Qwen2.5-0.5B 494,032,768; Llama-3.2-1B 1,235,814,400; Mistral-7B 7,241,732,096.
 """
 
 import json
@@ -24,20 +25,24 @@ from jaxprotect.models.axes import (
     is_weight,
     layer_axis,
 )
-from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.config import ModelConfig, RotaryScaling
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.trees import leaf_paths
 
-_KNOWN: dict[str, ModelConfig] = {
-    name: ModelConfig(**fields)
-    for name, fields in json.loads(
-        Path(__file__).with_name("known_configs.json").read_text()
-    ).items()
-}
+
+def _known_configs() -> dict[str, ModelConfig]:
+    known = json.loads(Path(__file__).with_name("known_configs.json").read_text())
+    for fields in known.values():
+        if "rotary_scaling" in fields:
+            fields["rotary_scaling"] = RotaryScaling(**fields["rotary_scaling"])
+    return {name: ModelConfig(**fields) for name, fields in known.items()}
+
+
+_KNOWN = _known_configs()
 _OTHER_NAMES = {"openai-community/gpt2": "gpt2", "sberbank-ai/mGPT": "ai-forever/mGPT"}
 
-SEED_MODELS: tuple[str, ...] = tuple(_KNOWN)
+KNOWN_MODELS: tuple[str, ...] = tuple(_KNOWN)
 """The hub ids whose census needs no network."""
 
 
@@ -68,8 +73,9 @@ class Census:
         leaves: leaf path -> number of parameters.
         components: component -> its parameters in the whole model; 0 where there are none.
         layer: component -> its parameters in one block. All blocks have the same size.
-        attention_head: one head in one block: its share of q, k, v and the output projection.
-            The output projection's bias belongs to no head.
+        attention_head: one head in one block: its slices of q, k, v and the output projection,
+            which `masks.heads` protects. Keys and values that heads share count for each of
+            them; the output projection's bias belongs to no head.
         eligible: policy -> the number of parameters that it quantizes.
     """
 
@@ -157,7 +163,9 @@ def census(model_or_config: Model | ModelConfig) -> Census:
         path: n // config.layers for path, n in leaves.items() if layer_axis(path) is not None
     }
     in_heads = {
-        path: n // config.heads for path, n in in_layers.items() if head_axis(path) is not None
+        path: n // shapes[path][axis]
+        for path, n in in_layers.items()
+        if (axis := head_axis(path)) is not None
     }
     return Census(
         name=model_or_config.name if named else config.family,
@@ -174,10 +182,10 @@ def census(model_or_config: Model | ModelConfig) -> Census:
 
 
 def census_of(name_or_folder: str | Path, *, revision: str | None = None) -> Census:
-    """The census of a model by name; no weights are fetched, and for the seed models nothing is.
+    """The census of a model by name; no weights are fetched, and for known models nothing is.
 
     Args:
-        name_or_folder: one of `SEED_MODELS`, `reference`, a Hugging Face folder or a hub id.
+        name_or_folder: one of `KNOWN_MODELS`, `reference`, a Hugging Face folder or a hub id.
         revision: branch, tag or commit of the hub repository.
 
     Returns:

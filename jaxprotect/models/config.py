@@ -1,9 +1,30 @@
 """One frozen description of a decoder-only transformer, whatever its family."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal
 
 Positions = Literal["learned", "rotary", "alibi"]
+Norm = Literal["layer", "rms"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotaryScaling:
+    """Rotary frequencies for a longer context than the model was first trained with.
+
+    Args:
+        kind: `linear` or `llama3`, see `positions`.
+        factor: what slow frequencies are divided by.
+        low: turns in the original context below which a frequency is slow (llama3 only).
+        high: turns above which it keeps its speed (llama3 only).
+        original_context: the context of the first training (llama3 only).
+    """
+
+    kind: Literal["linear", "llama3"]
+    factor: float
+    low: float = 0.0
+    high: float = 0.0
+    original_context: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,23 +32,32 @@ class ModelConfig:
     """Architecture of a decoder-only transformer: all that `forward` needs to know.
 
     Args:
-        family: the checkpoint's `model_type` (`gpt2`, `opt`, `gpt_neox`, `bloom`).
+        family: the checkpoint's `model_type`, such as `gpt2`; see `families`.
         layers: number of blocks (L).
         width: size of the residual stream (D).
-        heads: attention heads per block (H); the head size K is `width // heads`.
+        heads: attention heads per block (H).
+        queries_per_key: neighbouring heads that share keys and values; the heads of keys and
+            values are J = H / this (Llama's grouped heads).
+        own_head_size: the head size K where it is not `width / heads`; else 0.
         mlp_width: hidden size of the MLP (F).
         vocab_size: rows of the token embedding (V).
         context: longest input in tokens (T).
         activation: name of the MLP's nonlinearity, as the checkpoint spells it.
-        norm_epsilon: epsilon of every layer norm.
+        gated_mlp: the MLP's hidden units are multiplied by an activated gate (Llama).
+        norm: `layer` subtracts the mean and has biases; `rms` does neither (Llama).
+        norm_epsilon: epsilon of every norm.
         positions: how positions enter: a learned table, rotary queries and keys, or ALiBi.
         position_offset: rows of the position table before position 0 (OPT keeps 2).
         rotary_dim: leading head dimensions that rotate (rotary only).
         rotary_theta: base of the rotary frequencies.
+        rotary_scaling: how they are stretched; None where they are not.
+        window: positions that a token attends to, its own among them; 0 without a limit.
+        window_from_layer: the first layer with that limit (a Qwen2 option).
         parallel_residual: attention and MLP both read the block's input (GPT-NeoX).
         residual_after_norm: the residual is the normed input (a BLOOM option).
         fused_qkv: the checkpoint stores q, k and v as one tensor, so they share one scale.
         attention_bias: attention projections have biases.
+        out_bias: the output projection too, if the others do (in Qwen2 it does not).
         mlp_bias: MLP projections have biases.
         embedding_norm: a layer norm follows the token embedding (BLOOM).
         final_norm: a layer norm precedes the head.
@@ -40,19 +70,27 @@ class ModelConfig:
     layers: int
     width: int
     heads: int
+    queries_per_key: int = 1
+    own_head_size: int = 0
     mlp_width: int
     vocab_size: int
     context: int
     activation: str = "gelu_new"
+    gated_mlp: bool = False
+    norm: Norm = "layer"
     norm_epsilon: float = 1e-5
     positions: Positions = "learned"
     position_offset: int = 0
     rotary_dim: int = 0
     rotary_theta: float = 10_000.0
+    rotary_scaling: RotaryScaling | None = None
+    window: int = 0
+    window_from_layer: int = 0
     parallel_residual: bool = False
     residual_after_norm: bool = False
     fused_qkv: bool = True
     attention_bias: bool = True
+    out_bias: bool = True
     mlp_bias: bool = True
     embedding_norm: bool = False
     final_norm: bool = True
@@ -63,4 +101,22 @@ class ModelConfig:
     @property
     def head_size(self) -> int:
         """K, the width of one attention head."""
-        return self.width // self.heads
+        return self.own_head_size or self.width // self.heads
+
+    @property
+    def key_heads(self) -> int:
+        """J, heads of keys and values."""
+        return self.heads // self.queries_per_key
+
+
+def complete(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an architecture as a manifest has them, and those that did not exist then.
+
+    Args:
+        architecture: field -> value.
+
+    Returns:
+        The same, with the defaults of the fields that are missing.
+    """
+    defaults = {f.name: f.default for f in fields(ModelConfig) if f.default is not MISSING}
+    return defaults | dict(architecture)

@@ -12,13 +12,17 @@ from transformers import AutoConfig, PretrainedConfig
 
 from jaxprotect.errors import InputError, reason_of
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.families import COMMON_IGNORED, Family, Fields, get_family, refused
+from jaxprotect.models.families import get_family
+from jaxprotect.models.family import COMMON_IGNORED, Family, Fields, refused
 from jaxprotect.models.json_files import read_json
 from jaxprotect.models.layers import ACTIVATIONS
 
 PACKED = "jaxprotect"
 """`model_type` of packed weights: `transformers` refuses a type that it does not know, where it
 would draw random weights for names that it does not find."""
+
+MOST_LAYERS = 10_000
+"""Of more, `transformers` would make lists as long before it refuses anything."""
 
 
 def _require_sizes(values: Fields, family: Family) -> None:
@@ -44,11 +48,11 @@ def _interpret(model_type: str, hf: Fields) -> ModelConfig:
     family = get_family(model_type)
     values = {ours: hf[theirs] for ours, theirs in family.fields.items()}
     _require_sizes(values, family)
-    if values["width"] % values["heads"]:
-        allowed = f"multiples of the {values['heads']} heads"
-        raise refused(family.fields["width"], values["width"], allowed)
     special = family.read_special(hf)
     _require_sizes(special, family)
+    if values["width"] % values["heads"] and not special.get("own_head_size"):
+        allowed = f"multiples of the {values['heads']} heads"
+        raise refused(family.fields["width"], values["width"], allowed)
     values = family.constants | values | special
     _require_types(values, family)
     if values["activation"] not in ACTIVATIONS:
@@ -107,7 +111,10 @@ def load_config(folder: Path | str) -> ModelConfig:
 
 
 def _understood(raw: Fields) -> PretrainedConfig:
-    get_family(raw.get("model_type"))
+    family = get_family(raw.get("model_type"))
+    layers = raw.get(family.fields["layers"])
+    if isinstance(layers, int) and layers > MOST_LAYERS:
+        raise refused(family.fields["layers"], layers, f"whole numbers up to {MOST_LAYERS}")
     try:
         # Not `from_pretrained`, which follows further file names in the config.
         understood = AutoConfig.for_model(**raw)

@@ -4,53 +4,11 @@ The fields of an entry that are neither read nor ignored must keep their default
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
-
-Fields = dict[str, Any]
-
-COMMON_IGNORED = frozenset(
-    {
-        *("_name_or_path", "architectures", "model_type", "transformers_version", "dtype"),
-        *("torch_dtype", "id2label", "label2id", "num_labels", "problem_type", "finetuning_task"),
-        *("output_attentions", "output_hidden_states", "return_dict", "use_cache", "output_past"),
-        *("initializer_range", "gradient_checkpointing", "task_specific_params", "prefix"),
-        *("tokenizer_class", "is_decoder"),
-    }
-)
-"""Fields that no family's forward pass reads; `*_token_id` fields are ignored as well."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """How the config of one `model_type` is read and written.
-
-    Args:
-        architecture: the `transformers` class that holds the causal language model.
-        fields: our field -> the checkpoint's field of the same meaning; serves both directions.
-        constants: our fields that have one value in the whole family.
-        special: the checkpoint's fields that need more than a change of name.
-        read_special: the checkpoint's fields -> our remaining fields.
-        write_special: the inverse.
-        ignored: further fields that do not change the forward pass.
-    """
-
-    architecture: str
-    fields: dict[str, str]
-    constants: Fields
-    special: frozenset[str]
-    read_special: Callable[[Fields], Fields]
-    write_special: Callable[[ModelConfig], Fields]
-    ignored: frozenset[str]
-
-
-def refused(field: str, value: object, allowed: str) -> InputError:
-    """The error of a config field whose value is not supported."""
-    return InputError(f"config field `{field}` is {value!r}; allowed: {allowed}")
+from jaxprotect.models.family import Family, Fields, refused
+from jaxprotect.models.llama_families import LLAMA, MISTRAL, QWEN2
+from jaxprotect.models.rope_fields import read_rope, write_rope
 
 
 def _read_gpt2(hf: Fields) -> Fields:
@@ -78,24 +36,14 @@ def _write_opt(config: ModelConfig) -> Fields:
 
 
 def _read_gpt_neox(hf: Fields) -> Fields:
-    if not isinstance(hf["rope_parameters"], dict):
-        raise refused("rope_parameters", hf["rope_parameters"], "an object")
-    rope = dict(hf["rope_parameters"])
-    theta, fraction = rope.pop("rope_theta", None), rope.pop("partial_rotary_factor", 1.0)
-    for kind in ("rope_type", "type"):
-        if rope.pop(kind, "default") != "default":
-            raise refused(f"rope_parameters.{kind}", hf["rope_parameters"][kind], "'default'")
-    for name, value in rope.items():
-        if value is not None:
-            raise refused(f"rope_parameters.{name}", value, "leaving it out")
-    if not isinstance(theta, (int, float)) or theta <= 0:
-        raise refused("rope_parameters.rope_theta", theta, "numbers above 0")
+    rope = read_rope(hf["rope_parameters"], kinds=("default",), own=("partial_rotary_factor",))
+    fraction = hf["rope_parameters"].get("partial_rotary_factor", 1.0)
     head_size = hf["hidden_size"] // hf["num_attention_heads"]
     rotary_dim = int(head_size * fraction) if isinstance(fraction, (int, float)) else 0
     if rotary_dim % 2 or not 0 < rotary_dim <= head_size:
         allowed = f"a share of the {head_size} head dimensions that is even and above 0"
         raise refused("rope_parameters.partial_rotary_factor", fraction, allowed)
-    return {"rotary_dim": rotary_dim, "rotary_theta": float(theta)}
+    return rope | {"rotary_dim": rotary_dim}
 
 
 def _write_gpt_neox(config: ModelConfig) -> Fields:
@@ -103,9 +51,9 @@ def _write_gpt_neox(config: ModelConfig) -> Fields:
     if int(config.head_size * fraction) != config.rotary_dim:
         # The reader truncates, so a quotient rounded down would lose a dimension.
         fraction = math.nextafter(fraction, math.inf)
-    rope = {"rope_theta": config.rotary_theta, "partial_rotary_factor": fraction}
+    share = {"partial_rotary_factor": fraction}
     older = {"rotary_emb_base": config.rotary_theta, "rotary_pct": fraction}
-    return {"rope_parameters": rope | {"rope_type": "default"}} | older
+    return {"rope_parameters": write_rope(config) | share} | older
 
 
 def _read_bloom(hf: Fields) -> Fields:
@@ -212,6 +160,9 @@ FAMILIES: dict[str, Family] = {
             }
         ),
     ),
+    "llama": LLAMA,
+    "mistral": MISTRAL,
+    "qwen2": QWEN2,
 }
 """The checkpoint's `model_type` -> how its config is read and written."""
 

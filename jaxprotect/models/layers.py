@@ -1,7 +1,7 @@
-"""The pieces of a transformer block: norm, activations, positions, attention, MLP.
+"""The pieces of a transformer block: norm, activations, attention, MLP.
 
-Shape letters: B batch, T tokens, P cached tokens before them, S = P + T, D width, H heads, K head
-size, F MLP width, L layers.
+Shape letters: B batch, T tokens, P cached tokens before them, S = P + T, D width, H heads, J heads
+of keys and values, K head size, F MLP width, L layers.
 """
 
 import math
@@ -10,10 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.positions import alibi_slopes, rotary_tables, rotate, visible
 
 
 def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -59,44 +59,21 @@ def layer_norm(
     return centred * jax.lax.rsqrt(variance + epsilon) * norm["scale"] + norm["bias"]
 
 
-def alibi_slopes(heads: int) -> np.ndarray:
-    """ALiBi's slope of each head (Press et al. 2022), for any number of heads.
-
-    A power of two n gives 2^(-8 i / n), i = 1..n. Otherwise the slopes of the power of two
-    below are followed by every second slope of the one above.
-
-    Args:
-        heads: number of attention heads.
-
-    Returns:
-        [heads] float32 slopes.
-    """
-    below = 2 ** math.floor(math.log2(heads))
-    slopes = [2.0 ** (-8.0 * i / below) for i in range(1, below + 1)]
-    slopes += [2.0 ** (-4.0 * i / below) for i in range(1, 2 * (heads - below), 2)]
-    return np.asarray(slopes, np.float32)
+def rms_norm(
+    x: Float[Array, "*batch D"], norm: dict[str, Array], epsilon: float
+) -> Float[Array, "*batch D"]:
+    """x / sqrt(mean(x^2) + epsilon) * scale, over the last axis, accumulated in float32."""
+    wide = x.astype(jnp.float32)
+    square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+    return (wide * jax.lax.rsqrt(square + epsilon)).astype(x.dtype) * norm["scale"]
 
 
-def rotary_tables(
-    tokens: int, rotary_dim: int, theta: float, start: int = 0
-) -> tuple[Array, Array]:
-    """Cosine and sine of position * theta^(-2i / rotary_dim), each [tokens, rotary_dim]."""
-    frequencies = 1.0 / theta ** (np.arange(0, rotary_dim, 2, dtype=np.float32) / rotary_dim)
-    positions = jnp.arange(start, start + tokens, dtype=jnp.float32)
-    angles = positions[:, None] * frequencies.astype(np.float32)
-    angles = jnp.concatenate([angles, angles], axis=-1)
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def rotate(
-    x: Float[Array, "B T H K"], cosine: Float[Array, "T R"], sine: Float[Array, "T R"]
-) -> Float[Array, "B T H K"]:
-    """Rotate the leading R dimensions of each head, pairing i with i + R/2 (GPT-NeoX)."""
-    rotary_dim = cosine.shape[-1]
-    turning, still = x[..., :rotary_dim], x[..., rotary_dim:]
-    first, second = jnp.split(turning, 2, axis=-1)
-    turned = turning * cosine[:, None] + jnp.concatenate([-second, first], axis=-1) * sine[:, None]
-    return jnp.concatenate([turned, still], axis=-1)
+def normed(
+    x: Float[Array, "*batch D"], norm: dict[str, Array], config: ModelConfig
+) -> Float[Array, "*batch D"]:
+    """The architecture's norm."""
+    function = rms_norm if config.norm == "rms" else layer_norm
+    return function(x, norm, config.norm_epsilon)
 
 
 def product(x: Array, kernel: Any, equation: str) -> Array:
@@ -117,7 +94,7 @@ def queries_keys_values(
     config: ModelConfig,
     layer_index: Array,
     start: int = 0,
-) -> tuple[Float[Array, "B T H K"], Float[Array, "B T H K"], Float[Array, "B T H K"]]:
+) -> tuple[Float[Array, "B T H K"], Float[Array, "B T J K"], Float[Array, "B T J K"]]:
     """Queries, scaled, keys and values; queries and keys are rotated where positions are rotary.
 
     Args:
@@ -132,26 +109,33 @@ def queries_keys_values(
     """
     if config.fused_qkv:
         qkv_BxTx3xHxK = _project(x, params["qkv"], "btd,dchk->btchk")
-        q_BxTxHxK, k_BxTxHxK, v_BxTxHxK = (qkv_BxTx3xHxK[:, :, i] for i in range(3))
+        q_BxTxHxK, k_BxTxJxK, v_BxTxJxK = (qkv_BxTx3xHxK[:, :, i] for i in range(3))
     else:
-        q_BxTxHxK, k_BxTxHxK, v_BxTxHxK = (
+        q_BxTxHxK, k_BxTxJxK, v_BxTxJxK = (
             _project(x, params[name], "btd,dhk->bthk") for name in ("q", "k", "v")
         )
     if config.positions == "rotary":
-        tables = rotary_tables(x.shape[1], config.rotary_dim, config.rotary_theta, start)
+        tables = rotary_tables(x.shape[1], config, start)
         q_BxTxHxK = rotate(q_BxTxHxK, *tables)
-        k_BxTxHxK = rotate(k_BxTxHxK, *tables)
+        k_BxTxJxK = rotate(k_BxTxJxK, *tables)
     if config.scale_attention:
         q_BxTxHxK = q_BxTxHxK / math.sqrt(config.head_size)
     if config.scale_by_layer:
         q_BxTxHxK = q_BxTxHxK / (layer_index + 1).astype(q_BxTxHxK.dtype)
-    return q_BxTxHxK, k_BxTxHxK, v_BxTxHxK
+    return q_BxTxHxK, k_BxTxJxK, v_BxTxJxK
 
 
-def _after_cached(cached_PxHxK: Array, own_BxTxHxK: Array) -> Array:
-    shape = (own_BxTxHxK.shape[0], *cached_PxHxK.shape)
-    cached_BxPxHxK = jnp.broadcast_to(cached_PxHxK.astype(own_BxTxHxK.dtype), shape)
-    return jnp.concatenate([cached_BxPxHxK, own_BxTxHxK], axis=1)
+def _after_cached(cached_PxJxK: Array, own_BxTxJxK: Array) -> Array:
+    shape = (own_BxTxJxK.shape[0], *cached_PxJxK.shape)
+    cached_BxPxJxK = jnp.broadcast_to(cached_PxJxK.astype(own_BxTxJxK.dtype), shape)
+    return jnp.concatenate([cached_BxPxJxK, own_BxTxJxK], axis=1)
+
+
+def _for_queries(of_BxSxJxK: Array, config: ModelConfig) -> Array:
+    """Keys or values once for every query head that reads them."""
+    if config.queries_per_key == 1:
+        return of_BxSxJxK
+    return jnp.repeat(of_BxSxJxK, config.queries_per_key, axis=2)
 
 
 def attention(
@@ -159,39 +143,47 @@ def attention(
     params: dict[str, dict[str, Any]],
     config: ModelConfig,
     layer_index: Array,
-    cached: tuple[Float[Array, "P H K"], Float[Array, "P H K"]] | None = None,
+    cached: tuple[Float[Array, "P J K"], Float[Array, "P J K"]] | None = None,
 ) -> Float[Array, "B T D"]:
     """Causal multi-head attention; positions enter here when they are rotary or ALiBi.
+
+    Of H query heads, H / J neighbours read the same head of keys and values.
 
     Args:
         x: the normed residual stream.
         params: one layer's attention parameters: `qkv`, or `q`, `k`, `v`; and `out`.
         config: the architecture.
-        layer_index: position of the layer, for `scale_by_layer`.
+        layer_index: position of the layer, for `scale_by_layer` and windows.
         cached: keys and values of the P tokens before `x`, which are not computed again.
 
     Returns:
         What the attention adds to the residual stream.
     """
     tokens, before = x.shape[1], 0 if cached is None else cached[0].shape[0]
-    q_BxTxHxK, k_BxSxHxK, v_BxSxHxK = queries_keys_values(x, params, config, layer_index, before)
+    q_BxTxHxK, k_BxSxJxK, v_BxSxJxK = queries_keys_values(x, params, config, layer_index, before)
     if cached is not None:
-        k_BxSxHxK = _after_cached(cached[0], k_BxSxHxK)
-        v_BxSxHxK = _after_cached(cached[1], v_BxSxHxK)
+        k_BxSxJxK = _after_cached(cached[0], k_BxSxJxK)
+        v_BxSxJxK = _after_cached(cached[1], v_BxSxJxK)
+    k_BxSxHxK, v_BxSxHxK = (_for_queries(of, config) for of in (k_BxSxJxK, v_BxSxJxK))
     scores_BxHxTxS = jnp.einsum("bthk,bshk->bhts", q_BxTxHxK, k_BxSxHxK)
     if config.positions == "alibi":
         distance_S = jnp.arange(before + tokens, dtype=jnp.float32)
         scores_BxHxTxS += (alibi_slopes(config.heads)[:, None] * distance_S)[None, :, None]
-    causal_TxS = jnp.tril(jnp.ones((tokens, before + tokens), bool), before)
-    scores_BxHxTxS = jnp.where(causal_TxS, scores_BxHxTxS, jnp.finfo(jnp.float32).min)
+    visible_TxS = visible(tokens, before, config, layer_index)
+    scores_BxHxTxS = jnp.where(visible_TxS, scores_BxHxTxS, jnp.finfo(jnp.float32).min)
     weights_BxHxTxS = jax.nn.softmax(scores_BxHxTxS.astype(jnp.float32)).astype(x.dtype)
     mixed_BxTxHxK = jnp.einsum("bhts,bshk->bthk", weights_BxHxTxS, v_BxSxHxK)
     return _project(mixed_BxTxHxK, params["out"], "bthk,hkd->btd")
 
 
 def mlp(
-    x: Float[Array, "B T D"], params: dict[str, dict[str, Any]], activation: str
+    x: Float[Array, "B T D"], params: dict[str, dict[str, Any]], config: ModelConfig
 ) -> Float[Array, "B T D"]:
-    """down(activation(up(x)))."""
-    hidden_BxTxF = ACTIVATIONS[activation](_project(x, params["up"], "btd,df->btf"))
+    """down(activation(up(x))); down(activation(gate(x)) * up(x)) where there is a gate."""
+    activation = ACTIVATIONS[config.activation]
+    hidden_BxTxF = _project(x, params["up"], "btd,df->btf")
+    if config.gated_mlp:
+        hidden_BxTxF = activation(_project(x, params["gate"], "btd,df->btf")) * hidden_BxTxF
+    else:
+        hidden_BxTxF = activation(hidden_BxTxF)
     return _project(hidden_BxTxF, params["down"], "btf,fd->btd")

@@ -20,6 +20,7 @@ def _sizes(config: ModelConfig) -> dict[str, int]:
         "embed": config.width,
         "qkv": 3,
         "heads": config.heads,
+        "key_heads": config.key_heads,
         "head_dim": config.head_size,
         "mlp": config.mlp_width,
     }

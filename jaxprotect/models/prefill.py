@@ -8,14 +8,14 @@ from jaxtyping import Array, Float, Int
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.layers import layer_norm, queries_keys_values
+from jaxprotect.models.layers import normed, queries_keys_values
 from jaxprotect.models.prefix import Prefix, check_prefix_length
-from jaxprotect.models.transformer import Params, block_output, embed, final_norm
+from jaxprotect.models.transformer import Params, block_output, embed, embedding_norm, final_norm
 
 
 def prefill(
     params: Params, tokens: Int[Array, "B P"], config: ModelConfig
-) -> tuple[Float[Array, "B L P H K"], Float[Array, "B L P H K"], Float[Array, "B D"]]:
+) -> tuple[Float[Array, "B L P J K"], Float[Array, "B L P J K"], Float[Array, "B D"]]:
     """Keys, values and last hidden states of rows of tokens.
 
     Args:
@@ -30,13 +30,11 @@ def prefill(
     Raises:
         InputError: `tokens` is longer than the learned position table.
     """
-    x_BxPxD = embed(params, tokens, config)
-    if config.embedding_norm:
-        x_BxPxD = layer_norm(x_BxPxD, params["embed"]["norm"], config.norm_epsilon)
+    x_BxPxD = embedding_norm(params, embed(params, tokens, config), config)
 
     def step(x_BxPxD: Array, layer: tuple[Params, Array]) -> tuple[Array, tuple[Array, Array]]:
         block, index = layer
-        normed_BxPxD = layer_norm(x_BxPxD, block["norm_attention"], config.norm_epsilon)
+        normed_BxPxD = normed(x_BxPxD, block["norm_attention"], config)
         _, keys, values = queries_keys_values(normed_BxPxD, block["attention"], config, index)
         return block_output(x_BxPxD, block, index, config), (keys, values)
 

@@ -1,6 +1,6 @@
 """A cached prefix: the keys and values of tokens that stand before every text.
 
-L layers, P prefix tokens, H heads, K head size, D width.
+L layers, P prefix tokens, J heads of keys and values, K head size, D width.
 """
 
 import math
@@ -21,14 +21,14 @@ class Prefix:
     The text's first token is predicted from `hidden`; all others attend to `keys` and `values`.
 
     Args:
-        keys: [L, P, H, K] keys of every block, rotated where positions are rotary.
-        values: [L, P, H, K] values.
+        keys: [L, P, J, K] keys of every block, rotated where positions are rotary.
+        values: [L, P, J, K] values.
         hidden: [D] the residual stream after the last norm, at the last prefix token.
         tokens: ids of the P tokens; empty where they are learned and so no tokens at all.
     """
 
-    keys: Float[Array, "L P H K"]
-    values: Float[Array, "L P H K"]
+    keys: Float[Array, "L P J K"]
+    values: Float[Array, "L P J K"]
     hidden: Float[Array, "D"]
     tokens: tuple[int, ...] = struct.field(pytree_node=False, default=())
 
@@ -65,10 +65,10 @@ def check_prefix(prefix: Prefix, config: ModelConfig) -> None:
     Raises:
         InputError: shapes that are not the architecture's, or P outside 1 to context - 1.
     """
-    L, H, K, D = config.layers, config.heads, config.head_size, config.width
+    L, J, K, D = config.layers, config.key_heads, config.head_size, config.width
     check_prefix_length(prefix.length, config)
     for name, leaf in (("keys", prefix.keys), ("values", prefix.values)):
-        shape, allowed = tuple(leaf.shape), (L, prefix.length, H, K)
+        shape, allowed = tuple(leaf.shape), (L, prefix.length, J, K)
         if shape != allowed:
             raise InputError(f"`prefix` has {name} of shape {shape}; allowed is {allowed}")
     if prefix.hidden.shape != (D,):
@@ -106,7 +106,7 @@ def round_prefix(prefix: Prefix, dtype: str = "float16") -> Prefix:
 
 
 def prefix_bytes(prefix: Prefix, dtype: str = "float16") -> int:
-    """(2 L P H K + D) values of the size of `dtype`: what storing a prefix costs.
+    """(2 L P J K + D) values of the size of `dtype`: what storing a prefix costs.
 
     Args:
         prefix: the prefix, or one of `jax.ShapeDtypeStruct`s.

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.layers import attention, layer_norm, mlp, product
+from jaxprotect.models.layers import attention, mlp, normed, product
 from jaxprotect.models.prefix import Prefix, check_prefix
 
 Params = dict
@@ -21,16 +21,15 @@ def block_output(
     cached: tuple[Array, Array] | None = None,
 ) -> Float[Array, "B T D"]:
     """The residual stream after one block; `cached` as in `attention`."""
-    epsilon = config.norm_epsilon
-    normed_BxTxD = layer_norm(x_BxTxD, block["norm_attention"], epsilon)
+    normed_BxTxD = normed(x_BxTxD, block["norm_attention"], config)
     attended_BxTxD = attention(normed_BxTxD, block["attention"], config, layer_index, cached)
     if config.parallel_residual:
-        mlp_input_BxTxD = layer_norm(x_BxTxD, block["norm_mlp"], epsilon)
-        return x_BxTxD + attended_BxTxD + mlp(mlp_input_BxTxD, block["mlp"], config.activation)
+        mlp_input_BxTxD = normed(x_BxTxD, block["norm_mlp"], config)
+        return x_BxTxD + attended_BxTxD + mlp(mlp_input_BxTxD, block["mlp"], config)
     x_BxTxD = (normed_BxTxD if config.residual_after_norm else x_BxTxD) + attended_BxTxD
-    normed_BxTxD = layer_norm(x_BxTxD, block["norm_mlp"], epsilon)
+    normed_BxTxD = normed(x_BxTxD, block["norm_mlp"], config)
     residual_BxTxD = normed_BxTxD if config.residual_after_norm else x_BxTxD
-    return residual_BxTxD + mlp(normed_BxTxD, block["mlp"], config.activation)
+    return residual_BxTxD + mlp(normed_BxTxD, block["mlp"], config)
 
 
 def hidden_states(
@@ -101,8 +100,7 @@ def run_blocks(
     Returns:
         The residual stream after the last norm.
     """
-    if config.embedding_norm:
-        x = layer_norm(x, params["embed"]["norm"], config.norm_epsilon)
+    x = embedding_norm(params, x, config)
     cached = None if prefix is None else (prefix.keys, prefix.values)
 
     def step(
@@ -115,11 +113,18 @@ def run_blocks(
     return final_norm(params, x, config)
 
 
+def embedding_norm(
+    params: Params, x: Float[Array, "*batch D"], config: ModelConfig
+) -> Float[Array, "*batch D"]:
+    """The norm of embedded tokens, in the families that have one: what the first block reads."""
+    return normed(x, params["embed"]["norm"], config) if config.embedding_norm else x
+
+
 def final_norm(
     params: Params, x: Float[Array, "*batch D"], config: ModelConfig
 ) -> Float[Array, "*batch D"]:
     """The last norm, in the families that have one."""
-    return layer_norm(x, params["norm"], config.norm_epsilon) if config.final_norm else x
+    return normed(x, params["norm"], config) if config.final_norm else x
 
 
 def unembed(
@@ -166,12 +171,14 @@ def parameter_shapes(config: ModelConfig) -> Params:
         return jax.ShapeDtypeStruct(shape, np.dtype(np.float32))
 
     def norm(*lead: int) -> Params:
-        return {"scale": array(*lead, D), "bias": array(*lead, D)}
+        names = ("scale",) if config.norm == "rms" else ("scale", "bias")
+        return {name: array(*lead, D) for name in names}
 
     def dense(has_bias: bool, kernel: tuple[int, ...], bias: tuple[int, ...]) -> Params:
         return {"kernel": array(*kernel)} | ({"bias": array(*bias)} if has_bias else {})
 
-    L, D, H, K, F = config.layers, config.width, config.heads, config.head_size, config.mlp_width
+    L, D, F = config.layers, config.width, config.mlp_width
+    H, J, K = config.heads, config.key_heads, config.head_size
     embed: Params = {"tokens": array(config.vocab_size, D)}
     if config.positions == "learned":
         embed["positions"] = array(config.context + config.position_offset, D)
@@ -181,13 +188,13 @@ def parameter_shapes(config: ModelConfig) -> Params:
     if config.fused_qkv:
         projections = {"qkv": dense(biased, (L, D, 3, H, K), (L, 3, H, K))}
     else:
-        projections = {name: dense(biased, (L, D, H, K), (L, H, K)) for name in ("q", "k", "v")}
+        heads = {"q": H, "k": J, "v": J}
+        projections = {name: dense(biased, (L, D, n, K), (L, n, K)) for name, n in heads.items()}
+    into_mlp = ("gate", "up") if config.gated_mlp else ("up",)
     blocks = {
-        "attention": projections | {"out": dense(biased, (L, H, K, D), (L, D))},
-        "mlp": {
-            "up": dense(config.mlp_bias, (L, D, F), (L, F)),
-            "down": dense(config.mlp_bias, (L, F, D), (L, D)),
-        },
+        "attention": projections | {"out": dense(biased and config.out_bias, (L, H, K, D), (L, D))},
+        "mlp": {name: dense(config.mlp_bias, (L, D, F), (L, F)) for name in into_mlp}
+        | {"down": dense(config.mlp_bias, (L, F, D), (L, D))},
         "norm_attention": norm(L),
         "norm_mlp": norm(L),
     }

@@ -17,6 +17,7 @@ EMBED: Group = ("embed",)
 MLP: Group = ("mlp",)
 VOCAB: Group = ("vocab",)
 HEADS: Group = ("heads", "head_dim")
+KEY_HEADS: Group = ("key_heads", "head_dim")
 QKV_BY_PART: Group = ("qkv", "heads", "head_dim")
 """All queries, then all keys, then all values (GPT-2)."""
 QKV_BY_HEAD: Group = ("heads", "qkv", "head_dim")
@@ -77,6 +78,26 @@ def _conv1d(name: str, module: str, outputs: Group, inputs: Group) -> tuple[Slot
     return replace(kernel, axes=(inputs, outputs)), bias
 
 
+_LLAMA = WeightMap(
+    prefixes=("model.", ""),
+    heads=("lm_head.weight",),
+    slots=(
+        *_table("embed_tokens", "embed/tokens", VOCAB),
+        *_norm("layers.{layer}.input_layernorm", "blocks/norm_attention"),
+        *_linear("layers.{layer}.self_attn.q_proj", "blocks/attention/q", HEADS, EMBED),
+        *_linear("layers.{layer}.self_attn.k_proj", "blocks/attention/k", KEY_HEADS, EMBED),
+        *_linear("layers.{layer}.self_attn.v_proj", "blocks/attention/v", KEY_HEADS, EMBED),
+        *_linear("layers.{layer}.self_attn.o_proj", "blocks/attention/out", EMBED, HEADS),
+        *_norm("layers.{layer}.post_attention_layernorm", "blocks/norm_mlp"),
+        *_linear("layers.{layer}.mlp.gate_proj", "blocks/mlp/gate", MLP, EMBED),
+        *_linear("layers.{layer}.mlp.up_proj", "blocks/mlp/up", MLP, EMBED),
+        *_linear("layers.{layer}.mlp.down_proj", "blocks/mlp/down", EMBED, MLP),
+        *_norm("norm", "norm"),
+    ),
+    buffers=("layers.{layer}.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"),
+)
+"""Llama's names, which Mistral and Qwen2 took over."""
+
 WEIGHT_MAPS: dict[str, WeightMap] = {
     "gpt2": WeightMap(
         prefixes=("transformer.", ""),
@@ -102,8 +123,8 @@ WEIGHT_MAPS: dict[str, WeightMap] = {
             *_table("embed_positions", "embed/positions", ("position",)),
             *_norm("layers.{layer}.self_attn_layer_norm", "blocks/norm_attention"),
             *_linear("layers.{layer}.self_attn.q_proj", "blocks/attention/q", HEADS, EMBED),
-            *_linear("layers.{layer}.self_attn.k_proj", "blocks/attention/k", HEADS, EMBED),
-            *_linear("layers.{layer}.self_attn.v_proj", "blocks/attention/v", HEADS, EMBED),
+            *_linear("layers.{layer}.self_attn.k_proj", "blocks/attention/k", KEY_HEADS, EMBED),
+            *_linear("layers.{layer}.self_attn.v_proj", "blocks/attention/v", KEY_HEADS, EMBED),
             *_linear("layers.{layer}.self_attn.out_proj", "blocks/attention/out", EMBED, HEADS),
             *_norm("layers.{layer}.final_layer_norm", "blocks/norm_mlp"),
             *_linear("layers.{layer}.fc1", "blocks/mlp/up", MLP, EMBED),
@@ -156,6 +177,9 @@ WEIGHT_MAPS: dict[str, WeightMap] = {
             *_norm("ln_f", "norm"),
         ),
     ),
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
 }
 """The checkpoint's `model_type` -> its tensors."""
 

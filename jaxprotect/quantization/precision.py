@@ -2,6 +2,7 @@
 
 Widths differ by output channel only: the slice of an output projection that belongs to a head lies
 along its inputs, so it cannot have a width of its own, and a head is its q, k and v channels.
+Heads that share keys and values are one unit: a shared channel has one width.
 """
 
 import math
@@ -26,7 +27,8 @@ from jaxprotect.trees import leaf_paths
 
 Level = Literal["layer", "tensor", "head", "channel"]
 """What gets one width together: all matrices of a block; a checkpoint tensor; the q, k and v
-channels of a head (else a tensor); an output channel. Outside blocks a layer is a tensor."""
+channels of a head, or of the heads that share keys and values (else a tensor); an output channel.
+Outside blocks a layer is a tensor."""
 LEVELS: tuple[Level, ...] = get_args(Level)
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8, KEPT)
@@ -105,15 +107,16 @@ def unit_ids(params_or_shapes: Any, level: Level | str, spec: QuantSpec) -> Unit
             f"`level` is {level!r}, which needs scales inside tensors; {spec.label} allows "
             "layer and tensor"
         )
+    leaves = leaf_paths(params_or_shapes)
     found: Units = {}
     first: dict[str, int] = {}
     total = 0
-    for path, leaf in leaf_paths(params_or_shapes).items():
+    for path, leaf in leaves.items():
         if not is_eligible(path, spec.eligible):
             continue
         full = channel_shape(path, tuple(leaf.shape), spec)
         depth = full[0] if layer_axis(path) == 0 else 1
-        axes = [depth, *[1] * (len(full) - 1)]
+        axes, sharing = [depth, *[1] * (len(full) - 1)], 1
         group = path
         if level == "channel":
             axes = list(full)
@@ -122,13 +125,22 @@ def unit_ids(params_or_shapes: Any, level: Level | str, spec: QuantSpec) -> Unit
         elif level == "head" and path in _HEADS:
             heads = head_axis(path)
             assert heads is not None
-            axes[heads], group = full[heads], "heads"
+            axes[heads], group = min(_head_counts(leaves)), "heads"
+            sharing = full[heads] // axes[heads]
         count = math.prod(axes)
         if group not in first:
             first[group], total = total, total + count
         ids = first[group] + np.arange(count).reshape(axes)
+        if sharing > 1:
+            ids = np.repeat(ids, sharing, axis=head_axis(path))
         found[path] = np.broadcast_to(ids, full)
     return found
+
+
+def _head_counts(leaves: dict[str, Any]) -> list[int]:
+    """Heads of the projections: as many of queries as of keys, or more."""
+    axes = {path: head_axis(path) for path in _HEADS if path in leaves}
+    return [leaves[path].shape[axis] for path, axis in axes.items() if axis is not None]
 
 
 def unit_count(units: Units) -> int:

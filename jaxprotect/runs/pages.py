@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from jaxprotect.runs.drawing import Drawing
+from jaxprotect.runs.language_choices import language_choices
 from jaxprotect.runs.report_tables import Cell, Table
 from jaxprotect.runs.results import write_atomically
 
@@ -67,13 +68,19 @@ def write_study(path: Path, *, title: str, lead: str, sections: Sequence[Section
     Returns:
         `path`.
     """
-    page = render("study.html.j2", title=title, lead=lead, sections=sections)
+    codes = [code for of in sections for table in of.tables for code in table.languages]
+    choices = language_choices(codes)
+    page = render("study.html.j2", title=title, lead=lead, sections=sections, **choices)
     write_atomically(path, page)
     return path
 
 
 def plain_table(
-    name: str, caption: str, rows: Sequence[dict[str, str | tuple[str, float | None]]]
+    name: str,
+    caption: str,
+    rows: Sequence[dict[str, str | tuple[str, float | None]]],
+    *,
+    languages: Sequence[str] = (),
 ) -> Table:
     """A table of texts, or of texts with the number that they sort by.
 
@@ -81,6 +88,7 @@ def plain_table(
         name: unique on its page.
         caption: what it holds.
         rows: column -> text, or (text, number); the first column names the row.
+        languages: code of each row's language, where rows are languages.
 
     Returns:
         The table.
@@ -92,7 +100,9 @@ def plain_table(
         return Cell(text=text, sort=sort)
 
     cells = tuple(tuple(as_cell(row[column]) for column in columns) for row in rows)
-    return Table(name=name, caption=caption, columns=columns, rows=cells)
+    return Table(
+        name=name, caption=caption, columns=columns, rows=cells, languages=tuple(languages)
+    )
 
 
 def _unbroken(text: str) -> str:

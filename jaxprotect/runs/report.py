@@ -7,25 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from jaxprotect.errors import InputError
+from jaxprotect.runs.comparison_figure import curves_of_runs
 from jaxprotect.runs.comparisons import Group, grouped
 from jaxprotect.runs.drawing import Drawing
 from jaxprotect.runs.figures import draw_figures, save_drawings
-from jaxprotect.runs.findings import findings, what_was_run, with_cost, within_budgets
+from jaxprotect.runs.findings import findings, what_was_run, with_cost
+from jaxprotect.runs.language_choices import language_choices
+from jaxprotect.runs.language_tables import answer_table, heat_table, language_table, to_data
+from jaxprotect.runs.lead import chosen, lead
 from jaxprotect.runs.pages import render
-from jaxprotect.runs.report_tables import (
-    Cell,
-    Table,
-    budget_table,
-    duel_table,
-    language_table,
-    ratio_cell,
-    to_data,
-    variant_table,
-    worst_cell,
-)
+from jaxprotect.runs.report_tables import Table, budget_table, duel_table, variant_table
 from jaxprotect.runs.results import Run, write_atomically
+from jaxprotect.runs.side_by_side import Side, comparable, headlines, languages_side_by_side
 from jaxprotect.runs.summary import summarise
-from jaxprotect.runs.wording import cell, counted, relative_cell
+from jaxprotect.runs.wording import counted
 
 
 def write_report(run: Run, rows: Sequence[dict[str, Any]] | None = None) -> Path:
@@ -46,7 +41,9 @@ def write_report(run: Run, rows: Sequence[dict[str, Any]] | None = None) -> Path
     save_drawings(run, drawings)
     path = run.folder / "report.html"
     title = f"What quantization costs each language: {run.manifest['model']['name']}"
-    write_atomically(path, _page(title, [_section("", run, groups, drawings)], None, ""))
+    write_atomically(
+        path, _page(title, [_section(Side(label="", run=run, groups=groups), drawings)])
+    )
     return path
 
 
@@ -77,13 +74,13 @@ def write_comparison(
         for name, run in zip(names, runs, strict=True)
     ]
     summaries = [None] * len(runs) if rows is None else rows
-    every = [
-        (label, run, _groups(run, summary))
+    sides = [
+        Side(label=label, run=run, groups=_groups(run, summary))
         for label, run, summary in zip(labels, runs, summaries, strict=True)
     ]
-    sections = [_section(label, run, groups, draw_figures(groups)) for label, run, groups in every]
+    sections = [_section(side, draw_figures(side.groups)) for side in sides]
     title = f"What quantization costs each language: {counted(len(runs), 'run')} compared"
-    write_atomically(out, _page(title, sections, _headlines(every), _comparable(runs)))
+    write_atomically(out, _page(title, sections, sides))
     return out
 
 
@@ -93,127 +90,44 @@ def _groups(run: Run, rows: Sequence[dict[str, Any]] | None) -> list[Group]:
     return grouped(run, summarise(run) if rows is None else rows)
 
 
-def _comparable(runs: Sequence[Run]) -> str:
-    """Whether the runs' numbers may be held against each other."""
-    if len(runs) == 1:
-        return ""
-    texts = {json.dumps(run.manifest["texts"], sort_keys=True) for run in runs}
-    models = {(run.manifest["model"]["name"], run.manifest["model"]["sha256"]) for run in runs}
-    protocols = {run.manifest["config"]["protocol"] for run in runs}
-    text = (
-        "All runs are measured on the same sentences."
-        if len(texts) == 1
-        else "The runs are measured on different sentences or languages: their worst languages "
-        "and disparities are not about the same thing, and nats per sentence do not compare."
-    )
-    if len(models) > 1:
-        text += (
-            " They are of different models: relative damage compares, nats per sentence depend on "
-            "how good each model is."
-        )
-    if len(protocols) > 1:
-        text += " They follow different protocols: the seed protocol scores texts another way."
-    return text + " Intervals of different runs are not paired: where they overlap, look closer."
-
-
-def _headlines(runs: Sequence[tuple[str, Run, Sequence[Group]]]) -> Table:
-    """One row per run and quantizer: unprotected, and the best protection within 5 %."""
-    rows = [
-        {"Run": _text(label), "Model": _text(run.manifest["model"]["name"])}
-        | {"Quantizer": _text(group.quantizer), "Sentences in languages": _size(run)}
-        | _headline(group)
-        for label, run, groups in runs
-        for group in groups
-    ]
-    # What is the same in all rows, or nowhere measured, is left out.
-    alone = ("Run", "Model", "Sentences in languages") if len(runs) == 1 else ()
-    columns = [
-        name
-        for name in rows[0]
-        if name not in alone and any(row[name] is not _NOTHING for row in rows)
-    ]
-    return Table(
-        name="headlines",
-        caption=(
-            "Side by side: plain quantization, and where anything was protected, the protection of "
-            "at most 5 % of the eligible weights that leaves the least damage. In brackets "
-            f"{runs[0][2][0].level} intervals."
-        ),
-        columns=tuple(columns),
-        rows=tuple(tuple(row[name] for name in columns) for row in rows),
-    )
-
-
-_NOTHING = Cell(text="not measured", sort=None)
-
-
-def _text(text: str) -> Cell:
-    return Cell(text=text, sort=text)
-
-
-def _size(run: Run) -> Cell:
-    texts = run.manifest["texts"]
-    count = len(texts["ids"])
-    return Cell(text=f"{count:,} in {len(texts['languages'])}", sort=count)
-
-
-def _headline(group: Group) -> dict[str, Cell]:
-    row = None if group.plain is None else group.rows[group.plain]
-    best = [v for _, v in within_budgets(group) if group.rows[v]["fraction"] <= 0.05][-1:]
-    nats = _NOTHING
-    if row is not None:
-        worst = group.names[row["worst_absolute_language"]]
-        nats = Cell(text=cell(row, "worst_damage"), sort=row["worst_damage"], note=worst)
-    return {
-        "Unprotected: worst relative damage": _NOTHING if row is None else worst_cell(group, row),
-        "Unprotected: worst nats per sentence": nats,
-        "Unprotected: disparity": _NOTHING if row is None else ratio_cell(row),
-        "Best within 5 %: worst relative damage": _best_cell(group, best[0]) if best else _NOTHING,
-    }
-
-
-def _best_cell(group: Group, variant: str) -> Cell:
-    row = group.rows[variant]
-    return Cell(
-        text=relative_cell(row, "worst_relative"),
-        sort=row["worst_relative"],
-        note=with_cost(group, variant),
-    )
-
-
-def _section(
-    label: str, run: Run, groups: Sequence[Group], drawings: Sequence[Drawing]
-) -> dict[str, Any]:
+def _section(side: Side, drawings: Sequence[Drawing]) -> dict[str, Any]:
     """All that the page says about one run, as text."""
+    run, groups = side.run, side.groups
     first = groups[0]
     seed = run.manifest["config"]["protocol"] == "seed"
-    chosen = first.plain or next(iter(first.rows))
+    shown = first.plain or next(iter(first.rows))
     variants = [(group, name) for group in groups for name in group.rows]
     return {
-        "label": label,
+        "label": side.label,
         "run": what_was_run(run, groups),
-        "headlines": _headlines([(label, run, groups)]) if len(groups) > 1 else None,
+        "headlines": headlines([side]) if len(groups) > 1 else None,
         "answers": [
             {
                 "quantizer": group.quantizer if len(groups) > 1 else "",
+                "lead": lead(group),
+                "languages": answer_table(
+                    group, chosen(group) or next(iter(group.rows)), f"answer-{index}"
+                ),
                 "findings": findings(run, group),
                 "tables": _answer_tables(group, index),
             }
             for index, group in enumerate(groups)
         ],
-        "figures": [
-            {"drawing": drawing, "data": base64.b64encode(drawing.png).decode()}
-            for drawing in drawings
-        ],
+        "figures": [_figure(drawing) for drawing in drawings],
+        "heat": [heat_table(group, f"heat-{index}") for index, group in enumerate(groups)],
         "variants": variant_table(groups, seed=seed),
         "seed": seed,
-        "languages": language_table(first, chosen),
-        "chosen": chosen,
+        "languages": language_table(first, shown),
+        "chosen": shown,
         "choices": [(name, _choice(group, name)) for group, name in variants],
         "data": {name: to_data(language_table(group, name)) for group, name in variants},
         "provenance": _provenance(run),
         "config": json.dumps(run.manifest["config"], indent=1, ensure_ascii=False),
     }
+
+
+def _figure(drawing: Drawing) -> dict[str, Any]:
+    return {"drawing": drawing, "data": base64.b64encode(drawing.png).decode()}
 
 
 def _answer_tables(group: Group, index: int) -> list[Table]:
@@ -257,14 +171,17 @@ def _pairs(values: dict[str, Any]) -> str:
     return ", ".join(pair.replace(" ", "\N{NO-BREAK SPACE}") for pair in pairs)
 
 
-def _page(
-    title: str, sections: Sequence[dict[str, Any]], headlines: Table | None, comparable: str
-) -> bytes:
+def _page(title: str, sections: Sequence[dict[str, Any]], compared: Sequence[Side] = ()) -> bytes:
+    curves = curves_of_runs({side.name(of): of for side in compared for of in side.groups})
+    codes = [code for section in sections for code in section["languages"].languages]
     return render(
         "report.html.j2",
         title=title,
         sections=sections,
-        headlines=headlines,
-        comparable=comparable,
+        headlines=headlines(compared) if compared else None,
+        comparable=comparable(compared) if compared else "",
+        curves=_figure(curves) if curves else None,
+        by_language=languages_side_by_side(compared) if compared else None,
         seed=any(section["seed"] for section in sections),
+        **language_choices(codes),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from jaxprotect.runs.comparisons import Group, Row, duels, verdict
 from jaxprotect.runs.findings import describe, within_budgets
@@ -16,6 +16,9 @@ from jaxprotect.runs.wording import (
     with_interval,
 )
 
+LONG = 20
+"""Letters of a row's name beyond which its column is wide."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -25,11 +28,15 @@ class Cell:
         text: what it says.
         sort: what it sorts by; None (after all others) where undefined.
         note: smaller, below.
+        look: `more` or `less`, a square of a heat map in that colour; empty = plain.
+        share: of the full colour, 0 to 1.
     """
 
     text: str
     sort: str | float | None
     note: str = ""
+    look: Literal["", "more", "less"] = ""
+    share: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +48,10 @@ class Table:
         caption: what it holds.
         columns: headings.
         rows: cells, as many as columns.
-        filter: what to type to find rows; empty = no filter.
+        filter: what to type to find rows, or columns; empty = no filter.
+        find: what the filter finds.
+        languages: code of each row's language; empty where rows are something else.
+        heat: whether it is a heat map.
     """
 
     name: str
@@ -49,6 +59,14 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     filter: str = ""
+    find: Literal["rows", "columns"] = "rows"
+    languages: tuple[str, ...] = ()
+    heat: bool = False
+
+    @property
+    def long_names(self) -> bool:
+        """Whether the first column needs room."""
+        return any(max(len(row[0].text), len(row[0].note)) > LONG for row in self.rows)
 
 
 def variant_table(groups: Sequence[Group], *, seed: bool) -> Table:
@@ -68,6 +86,7 @@ def variant_table(groups: Sequence[Group], *, seed: bool) -> Table:
         "Variant",
         *(["Quantizer"] if several else []),
         "Weights protected",
+        "KiB more",
         "Worst relative damage",
         "Removed, points",
         "Worst damage, nats per sentence",
@@ -88,8 +107,9 @@ def variant_table(groups: Sequence[Group], *, seed: bool) -> Table:
                         sort=row["fraction"],
                         note=f"{row['protected']:,}",
                     ),
+                    more_bytes_cell(row),
                     worst_cell(group, row),
-                    _removed_cell(group, name),
+                    removed_cell(group, name),
                     Cell(
                         text=cell(row, "worst_damage"),
                         sort=row["worst_damage"],
@@ -104,62 +124,12 @@ def variant_table(groups: Sequence[Group], *, seed: bool) -> Table:
         name="variants",
         caption=(
             f"Every variant. In brackets {level} intervals; those of the worst damages, the gap "
-            "and the disparity hold whichever language truly is the worst. Removed: against no "
-            "protection, paired. Points are percentage points."
+            "and the disparity hold whichever language truly is the worst. KiB more: values and "
+            "indices. Removed: against no protection, paired. Points are percentage points."
         ),
         columns=tuple(columns),
         rows=tuple(rows),
         filter="Filter variants",
-    )
-
-
-LANGUAGE_COLUMNS = (
-    "Language",
-    "Relative damage",
-    "At most, all languages at once",
-    "Damage, nats per sentence",
-    "Original, nats per sentence",
-    "Quantized, nats per sentence",
-    "Original, bits per byte",
-    "Quantized, bits per byte",
-    "Tokens per byte",
-    "Worse than guessing",
-)
-
-
-def language_table(group: Group, variant: str) -> Table:
-    """Every language under one variant, the most damaged first."""
-    rows = []
-    of_variant = group.languages[variant].values()
-    for row in sorted(of_variant, key=lambda row: -row["relative"]):
-        upper = row["relative_upper"]
-        code = row["language"]
-        plain = ("nats_original", "nats_quantized")
-        finer = ("bits_per_byte_original", "bits_per_byte_quantized", "tokens_per_byte")
-        rows.append(
-            (
-                Cell(
-                    text=group.names[code],
-                    sort=group.names[code],
-                    note=code if code != group.names[code] else "",
-                ),
-                Cell(text=relative_cell(row, "relative"), sort=row["relative"]),
-                Cell(text="–" if upper is None else percent(upper), sort=upper),
-                Cell(text=cell(row, "damage"), sort=row["damage"]),
-                *(Cell(text=number(row[key], 2), sort=row[key]) for key in plain),
-                *(Cell(text=number(row[key], 3), sort=row[key]) for key in finer),
-                Cell(text="yes" if row["destroyed"] else "no", sort=float(row["destroyed"])),
-            )
-        )
-    return Table(
-        name="languages",
-        caption=(
-            "Every language under the chosen variant, the most damaged first. In brackets "
-            f"{group.level} intervals of each language alone."
-        ),
-        columns=LANGUAGE_COLUMNS,
-        rows=tuple(rows),
-        filter="Filter languages",
     )
 
 
@@ -173,8 +143,9 @@ def budget_table(group: Group, name: str) -> Table:
                 text=of_weights(group.rows[variant]["fraction"]),
                 sort=group.rows[variant]["fraction"],
             ),
+            more_bytes_cell(group.rows[variant]),
             worst_cell(group, group.rows[variant]),
-            _removed_cell(group, variant),
+            removed_cell(group, variant),
             ratio_cell(group.rows[variant]),
         )
         for index, (budget, variant) in enumerate(within_budgets(group))
@@ -189,6 +160,7 @@ def budget_table(group: Group, name: str) -> Table:
             "Within",
             "Protected",
             "Weights",
+            "KiB more",
             "Worst relative damage",
             "Removed, points",
             "Disparity",
@@ -232,11 +204,6 @@ def duel_table(group: Group, name: str) -> Table:
     )
 
 
-def to_data(table: Table) -> list[list[list[Any]]]:
-    """A table's rows as plain lists [text, sort, note], for the page's script."""
-    return [[[c.text, c.sort, c.note] for c in row] for row in table.rows]
-
-
 def _what(group: Group, variant: str) -> str:
     text = describe(group, variant)
     return "" if text == variant else f"protects {text}"
@@ -251,7 +218,13 @@ def worst_cell(group: Group, row: Row) -> Cell:
     )
 
 
-def _removed_cell(group: Group, variant: str) -> Cell:
+def more_bytes_cell(row: Row) -> Cell:
+    """What protection adds to the model's bytes: values and indices."""
+    return Cell(text=f"{row['overhead_bytes'] / 1024:,.1f}", sort=row["overhead_bytes"])
+
+
+def removed_cell(group: Group, variant: str) -> Cell:
+    """What the variant takes off the largest relative damage of plain quantization, paired."""
     if group.plain is None or variant in group.of_kind("none"):
         return Cell(text="–", sort=None)
     removed = group.removed(variant)

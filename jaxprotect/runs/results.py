@@ -25,6 +25,7 @@ import numpy as np
 from jaxprotect.disk import locked, make_folder, writing
 from jaxprotect.errors import InputError, did_you_mean_folder
 from jaxprotect.evaluation.evaluation import Evaluation
+from jaxprotect.models.config import complete
 from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import parse_json, read_json
 from jaxprotect.runs.npy_files import checked_npy, load_array
@@ -277,6 +278,7 @@ def _check_manifest(manifest: dict[str, Any], path: Path) -> None:
 def _check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Refuse to mix two runs; the message lists what differs."""
     differences = []
+    before, now = comparable(before), comparable(now)
     for entry in FIXED:
         old, new = _flat(before.get(entry), entry), _flat(now.get(entry), entry)
         for name in sorted(old.keys() | new.keys()):
@@ -286,6 +288,14 @@ def _check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> No
         raise InputError(
             f"`out` {folder} holds another run; give another folder. " + "; ".join(differences[:6])
         )
+
+
+def comparable(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest whose architecture has all of today's fields, so that older ones still fit."""
+    model = manifest.get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("architecture"), dict):
+        return manifest
+    return manifest | {"model": model | {"architecture": complete(model["architecture"])}}
 
 
 def _flat(value: Any, name: str) -> dict[str, Any]:

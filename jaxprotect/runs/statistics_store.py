@@ -29,7 +29,7 @@ from jaxprotect.models.json_files import read_json
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.runs.orbax_trees import checksums, load_tree, save_tree
-from jaxprotect.runs.results import device, to_json, versions, write_atomically
+from jaxprotect.runs.results import comparable, device, to_json, versions, write_atomically
 from jaxprotect.selection.sensitivity import BATCH_TOKENS, Labels, language_statistics
 from jaxprotect.selection.statistics import InputStatistics, Statistics
 from jaxprotect.trees import leaf_paths
@@ -193,8 +193,9 @@ def open_store(
                 made_by = {"versions": versions(), "device": device(), "languages": {}}
                 write_atomically(path, to_json(wanted | made_by, indent=1).encode())
     manifest = read_json(path)
+    before = comparable(manifest)
     for entry in FIXED:
-        if manifest.get(entry) != wanted[entry]:
+        if before.get(entry) != wanted[entry]:
             raise InputError(
                 f"{folder} holds statistics of another {entry} ({_short(manifest.get(entry))}, "
                 f"now {_short(wanted[entry])}); give another folder"

@@ -13,8 +13,7 @@ from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.models.axes import is_eligible
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.layers import layer_norm
-from jaxprotect.models.transformer import Params, block_output, embed
+from jaxprotect.models.transformer import Params, block_output, embed, embedding_norm, final_norm
 from jaxprotect.quantization.compensation import Compensation, compensate_leaf
 from jaxprotect.quantization.grid import Bits, Grids, compiled_leaf_grid
 from jaxprotect.quantization.quantize import Mask, quantize_leaf, quantize_tree
@@ -157,7 +156,7 @@ def compensate(
         streams = [_block_output(x, block, jnp.asarray(layer), config=config) for x in streams]
     if not config.tied_head:
         total = sum(
-            weight * _moment(_last_norm(plain, x, config), valid)
+            weight * _moment(final_norm(plain, x, config), valid)
             for x, (valid, weight) in zip(streams, of_batches, strict=True)
         )
         solve("head/kernel", slice(None), jnp.asarray(total))
@@ -225,11 +224,4 @@ def _batches(
 
 
 def _first_stream(params: Params, tokens: np.ndarray, config: ModelConfig) -> Array:
-    x = embed(params, jnp.asarray(tokens), config)
-    return (
-        layer_norm(x, params["embed"]["norm"], config.norm_epsilon) if config.embedding_norm else x
-    )
-
-
-def _last_norm(params: Params, x: Array, config: ModelConfig) -> Array:
-    return layer_norm(x, params["norm"], config.norm_epsilon) if config.final_norm else x
+    return embedding_norm(params, embed(params, jnp.asarray(tokens), config), config)

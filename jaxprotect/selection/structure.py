@@ -45,12 +45,16 @@ def layers(params: Params, chosen: Iterable[int]) -> Mask:
 def heads(params: Params, chosen: Mapping[int, Iterable[int]]) -> Mask:
     """Protect single attention heads: their slices of q, k, v and of the output projection.
 
+    Where several heads share keys and values, those are protected with any of them: a head whose
+    keys are quantized would not be protected. So the masks of two heads united are the mask of
+    both, and the heads of one group protect their keys and values once.
+
     Args:
         params: parameter tree.
         chosen: layer number -> head numbers, both from 0.
 
     Returns:
-        The mask; [layers, heads] flags broadcast over the rest.
+        The mask; [layers, heads] flags (k, v: [layers, heads of keys]) broadcast over the rest.
 
     Raises:
         InputError: no head chosen, or a layer or head that the model does not have.
@@ -72,8 +76,9 @@ def heads(params: Params, chosen: Mapping[int, Iterable[int]]) -> Mask:
         if axis is None:
             return np.zeros((), bool)
         shape = [1] * weights.ndim
-        shape[0], shape[axis] = depth, count
-        return flags.reshape(shape)
+        shape[0], shape[axis] = depth, weights.shape[axis]
+        of_axis = np.any(flags.reshape(depth, weights.shape[axis], -1), axis=-1)
+        return np.reshape(of_axis, shape)
 
     return map_leaves(leaf, params)
 

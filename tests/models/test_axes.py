@@ -9,7 +9,8 @@ from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.trees import leaf_paths, map_leaves
 
-SIZES = {"layer": 2, "embed": 12, "heads": 3, "head_dim": 4, "mlp": 20, "vocab": 31, "qkv": 3}
+SIZES = {"layer": 2, "embed": 12, "heads": 4, "key_heads": 2, "head_dim": 5, "mlp": 20}
+SIZES |= {"vocab": 31, "qkv": 3}
 
 
 def all_configs():
@@ -20,7 +21,12 @@ def all_configs():
                 family="gpt2",
                 layers=2,
                 width=12,
-                heads=3,
+                heads=4,
+                queries_per_key=2,
+                own_head_size=5,
+                norm="rms" if positions == "rotary" else "layer",
+                gated_mlp=positions == "rotary",
+                out_bias=tied,
                 mlp_width=20,
                 vocab_size=31,
                 context=7,
@@ -49,6 +55,7 @@ def test_contracted_axes_are_the_inputs_of_each_matrix():
         "blocks/attention/v/kernel": (1,),
         "blocks/attention/out/kernel": (1, 2),
         "blocks/mlp/up/kernel": (1,),
+        "blocks/mlp/gate/kernel": (1,),
         "blocks/mlp/down/kernel": (1,),
         "embed/tokens": (1,),
         "embed/positions": (1,),
@@ -64,6 +71,7 @@ def test_layer_and_head_axes():
     assert axes.layer_axis("embed/tokens") is None
     assert axes.head_axis("blocks/attention/qkv/kernel") == 3
     assert axes.head_axis("blocks/attention/out/kernel") == 1
+    assert axes.head_axis("blocks/attention/v/kernel") == 2
     assert axes.head_axis("blocks/attention/out/bias") is None
     for path in axes.AXES:
         assert (axes.layer_axis(path) == 0) == path.startswith("blocks/")

@@ -9,10 +9,14 @@ from transformers import AutoConfig
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import COMPONENTS
-from jaxprotect.models.census import SEED_MODELS, Count, brief_comparison, census, census_of
+from jaxprotect.models.census import KNOWN_MODELS, Count, brief_comparison, census, census_of
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import read_config
 from jaxprotect.models.model import Model
+from jaxprotect.selection import masks
+from tests.models.test_families import PUBLISHED
+from tests.models.tiny_models import CONFIGS
+from tests.tiny import random_params
 
 # The shape-giving fields of each `config.json` on the hub, in the spelling used there.
 PUBLISHED_CONFIGS = {
@@ -80,20 +84,40 @@ PUBLISHED_CONFIGS = {
         "vocab_size": 100000,
     },
 }
+PUBLISHED_CONFIGS |= {
+    "HuggingFaceTB/SmolLM2-135M": PUBLISHED["SmolLM2-135M"][0],
+    "meta-llama/Llama-3.2-1B": PUBLISHED["Llama-3.2-1B"][0],
+    "mistralai/Mistral-7B-v0.1": PUBLISHED["Mistral-7B"][0],
+    "Qwen/Qwen2.5-0.5B": PUBLISHED["Qwen2.5-0.5B"][0],
+}
 PUBLISHED_TOTALS = {
     "gpt2": 124_439_808,
     "facebook/opt-125m": 125_239_296,
     "EleutherAI/pythia-160m": 162_322_944,
     "bigscience/bloom-560m": 559_214_592,
     "ai-forever/mGPT": 1_417_596_928,
+    "HuggingFaceTB/SmolLM2-135M": 134_515_008,
+    "meta-llama/Llama-3.2-1B": 1_235_814_400,
+    "mistralai/Mistral-7B-v0.1": 7_241_732_096,
+    "Qwen/Qwen2.5-0.5B": 494_032_768,
 }
 
 configs = st.builds(
-    lambda head_size, heads, **rest: ModelConfig(
-        family="gpt2", width=head_size * heads, heads=heads, **rest
+    lambda head_size, key_heads, queries_per_key, fused_qkv, **rest: ModelConfig(
+        family="gpt2",
+        width=head_size * key_heads * queries_per_key,
+        heads=key_heads * queries_per_key,
+        queries_per_key=queries_per_key,
+        fused_qkv=fused_qkv and queries_per_key == 1,
+        **rest,
     ),
     head_size=st.integers(1, 8),
-    heads=st.integers(1, 5),
+    key_heads=st.integers(1, 5),
+    queries_per_key=st.integers(1, 3),
+    own_head_size=st.sampled_from([0, 0, 3]),
+    gated_mlp=st.booleans(),
+    norm=st.sampled_from(["layer", "rms"]),
+    out_bias=st.booleans(),
     layers=st.integers(1, 4),
     mlp_width=st.integers(1, 40),
     vocab_size=st.integers(1, 99),
@@ -130,8 +154,8 @@ def test_gpt2_has_the_published_counts():
     assert gpt2.attention_head == Count(weights=4 * 768 * 64, biases=3 * 64)
 
 
-@pytest.mark.parametrize("name", SEED_MODELS)
-def test_seed_models_have_the_published_totals(name):
+@pytest.mark.parametrize("name", KNOWN_MODELS)
+def test_known_models_have_the_published_totals(name):
     assert census_of(name).total == PUBLISHED_TOTALS[name]
 
 
@@ -142,7 +166,7 @@ def test_pythia_counts_its_separate_head_and_the_published_rest():
     assert pythia.total - embeddings == 85_056_000
 
 
-@pytest.mark.parametrize("name", SEED_MODELS)
+@pytest.mark.parametrize("name", KNOWN_MODELS)
 def test_known_architectures_are_what_the_published_configs_say(name):
     fields = dict(PUBLISHED_CONFIGS[name])
     published = AutoConfig.for_model(fields.pop("model_type"), **fields)
@@ -179,13 +203,23 @@ def test_parts_sum_to_the_whole(config):
     in_blocks = sum(n for path, n in counted.leaves.items() if path.startswith("blocks/"))
     block = sum(count.total for count in counted.layer.values())
     assert block * config.layers == in_blocks
-    attention = counted.layer["attention"]
-    assert counted.attention_head.weights * config.heads == attention.weights
-    shared_bias = config.width if config.attention_bias else 0
-    assert counted.attention_head.biases * config.heads == attention.biases - shared_bias
+    attention, head = counted.layer["attention"], counted.attention_head
+    # Heads that share keys and values all count them.
+    again = 2 * (config.heads - config.key_heads) * config.head_size
+    assert head.weights * config.heads == attention.weights + again * config.width
+    no_heads = config.width if config.attention_bias and config.out_bias else 0
+    again = again if config.attention_bias else 0
+    assert head.biases * config.heads == attention.biases - no_heads + again
     assert counted.components["head"].total == (
         0 if config.tied_head else config.vocab_size * config.width
     )
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt bare", "llama", "mistral", "qwen2"])
+def test_a_head_counts_what_its_mask_protects(name):
+    params = random_params(CONFIGS[name])
+    protected = masks.count(masks.heads(params, {1: [2]}), params, "everything")
+    assert census(CONFIGS[name]).attention_head.total == protected
 
 
 def test_rows_are_json_and_agree_with_the_counts():

@@ -173,8 +173,8 @@ def test_other_bad_arguments_of_save(tmp_path):
         save_model_folder(
             tmp_path / "new", random_params(GPT2), GPT2, tokenizer_file=tmp_path / "none.json"
         )
-    with pytest.raises(InputError, match="`model_type` is 'llama'"):
-        save_model_folder(tmp_path / "new", random_params(GPT2), replace(GPT2, family="llama"))
+    with pytest.raises(InputError, match="`model_type` is 'mamba'"):
+        save_model_folder(tmp_path / "new", random_params(GPT2), replace(GPT2, family="mamba"))
 
 
 def test_the_tokenizer_file_is_written_with_its_start_token(tmp_path):

@@ -5,14 +5,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import AutoConfig, BloomConfig, GPT2Config, GPTNeoXConfig, OPTConfig
+from transformers import (
+    AutoConfig,
+    BloomConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    Qwen2Config,
+)
 
 from jaxprotect.errors import InputError
-from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.config import ModelConfig, RotaryScaling
 from jaxprotect.models.config_files import load_config, read_config, write_config
-from jaxprotect.models.families import COMMON_IGNORED, FAMILIES
+from jaxprotect.models.families import FAMILIES
+from jaxprotect.models.family import COMMON_IGNORED
 
 CLASSES = {"gpt2": GPT2Config, "opt": OPTConfig, "gpt_neox": GPTNeoXConfig, "bloom": BloomConfig}
+CLASSES |= {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
+LLAMA3 = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LLAMA3 |= {"original_max_position_embeddings": 8192}
 
 PUBLISHED: dict[str, tuple[dict, ModelConfig]] = {
     "gpt2": (
@@ -101,6 +114,116 @@ PUBLISHED: dict[str, tuple[dict, ModelConfig]] = {
             embedding_norm=True,
         ),
     ),
+    "SmolLM2-135M": (
+        {"model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "head_dim": 64}
+        | {"num_attention_heads": 9, "num_key_value_heads": 3, "intermediate_size": 1536}
+        | {"vocab_size": 49152, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5}
+        | {"rope_theta": 100000, "rope_scaling": None, "rope_interleaved": False}
+        | {"is_llama_config": True, "pretraining_tp": 1, "attention_bias": False}
+        | {"mlp_bias": False, "hidden_act": "silu", "tie_word_embeddings": True}
+        | {"torch_dtype": "bfloat16", "transformers.js_config": {"dtype": "q4"}},
+        ModelConfig(
+            family="llama",
+            layers=30,
+            width=576,
+            heads=9,
+            queries_per_key=3,
+            mlp_width=1536,
+            vocab_size=49152,
+            context=8192,
+            activation="silu",
+            gated_mlp=True,
+            norm="rms",
+            positions="rotary",
+            rotary_dim=64,
+            rotary_theta=100_000.0,
+            fused_qkv=False,
+            attention_bias=False,
+            mlp_bias=False,
+        ),
+    ),
+    "Llama-3.2-1B": (
+        {"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "head_dim": 64}
+        | {"num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 8192}
+        | {"vocab_size": 128256, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5}
+        | {"rope_theta": 500000.0, "attention_bias": False, "mlp_bias": False}
+        | {"rope_scaling": LLAMA3, "hidden_act": "silu", "tie_word_embeddings": True},
+        ModelConfig(
+            family="llama",
+            layers=16,
+            width=2048,
+            heads=32,
+            queries_per_key=4,
+            mlp_width=8192,
+            vocab_size=128256,
+            context=131072,
+            activation="silu",
+            gated_mlp=True,
+            norm="rms",
+            positions="rotary",
+            rotary_dim=64,
+            rotary_theta=500_000.0,
+            rotary_scaling=RotaryScaling(
+                kind="llama3", factor=32.0, low=1.0, high=4.0, original_context=8192
+            ),
+            fused_qkv=False,
+            attention_bias=False,
+            mlp_bias=False,
+        ),
+    ),
+    "Mistral-7B": (
+        {"model_type": "mistral", "hidden_size": 4096, "num_hidden_layers": 32}
+        | {"num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336}
+        | {"vocab_size": 32000, "max_position_embeddings": 32768, "rms_norm_eps": 1e-5}
+        | {"rope_theta": 10000.0, "sliding_window": 4096, "tie_word_embeddings": False},
+        ModelConfig(
+            family="mistral",
+            layers=32,
+            width=4096,
+            heads=32,
+            queries_per_key=4,
+            mlp_width=14336,
+            vocab_size=32000,
+            context=32768,
+            activation="silu",
+            gated_mlp=True,
+            norm="rms",
+            positions="rotary",
+            rotary_dim=128,
+            window=4096,
+            fused_qkv=False,
+            attention_bias=False,
+            mlp_bias=False,
+            tied_head=False,
+        ),
+    ),
+    "Qwen2.5-0.5B": (
+        {"model_type": "qwen2", "hidden_size": 896, "num_hidden_layers": 24}
+        | {"num_attention_heads": 14, "num_key_value_heads": 2, "intermediate_size": 4864}
+        | {"vocab_size": 151936, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6}
+        | {"rope_theta": 1000000.0, "use_mrope": False, "use_sliding_window": False}
+        | {"sliding_window": 32768, "max_window_layers": 24, "tie_word_embeddings": True},
+        ModelConfig(
+            family="qwen2",
+            layers=24,
+            width=896,
+            heads=14,
+            queries_per_key=7,
+            mlp_width=4864,
+            vocab_size=151936,
+            context=32768,
+            activation="silu",
+            gated_mlp=True,
+            norm="rms",
+            norm_epsilon=1e-6,
+            positions="rotary",
+            rotary_dim=64,
+            rotary_theta=1_000_000.0,
+            fused_qkv=False,
+            out_bias=False,
+            mlp_bias=False,
+        ),
+    ),
 }
 BASE = {name: config for name, (_, config) in PUBLISHED.items()}
 
@@ -145,6 +268,11 @@ def test_neox_settings(tmp_path, raw, changes):
         replace(BASE["pythia-160m"], rotary_dim=64, parallel_residual=False, tied_head=True),
         replace(BASE["pythia-160m"], attention_bias=False, rotary_theta=3.0),
         replace(BASE["bloom-560m"], residual_after_norm=True, tied_head=False, context=77),
+        replace(BASE["SmolLM2-135M"], own_head_size=30, rotary_dim=30, attention_bias=True),
+        replace(BASE["SmolLM2-135M"], rotary_scaling=RotaryScaling(kind="linear", factor=2.5)),
+        replace(BASE["Mistral-7B"], window=0, queries_per_key=1, width=4000, own_head_size=128),
+        replace(BASE["Qwen2.5-0.5B"], window=7, window_from_layer=5),
+        replace(BASE["Qwen2.5-0.5B"], window=7),
     ],
 )
 def test_what_is_written_reads_back(tmp_path, config):
@@ -178,10 +306,17 @@ def _another(value: object) -> object:
     return not value if isinstance(value, bool) else 3
 
 
+YARN = "rope_type` is 'yarn'; allowed: 'default', 'linear', 'llama3'"
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("gpt2", {"model_type": "llama"}, "`model_type` is 'llama'; allowed: gpt2, opt, gpt_neox"),
+        (
+            "gpt2",
+            {"model_type": "mamba"},
+            "`model_type` is 'mamba'; allowed: gpt2, .* llama, mistr",
+        ),
         ("gpt2", {"model_type": None}, "`model_type` is None; allowed: gpt2"),
         ("gpt2", {"model_type": []}, r"`model_type` is \[\]; allowed: gpt2"),
         ("gpt2", {"add_cross_attention": True}, "`add_cross_attention` is True; allowed: False"),
@@ -216,6 +351,53 @@ def _another(value: object) -> object:
         ("bloom-560m", {"n_inner": 100}, r"`n_inner` is 100; allowed: null or .*\(4096\)"),
         ("bloom-560m", {"seq_length": "long"}, "`context` is 'long'; allowed: whole numbers"),
         ("bloom-560m", {"hidden_act": "relu"}, "`hidden_act` is 'relu'"),
+        ("SmolLM2-135M", {"num_key_value_heads": 2}, "`num_key_value_heads` is 2; .*the 9 heads"),
+        ("SmolLM2-135M", {"num_key_value_heads": 0}, "`num_key_value_heads` is 0; allowed: div"),
+        ("SmolLM2-135M", {"num_key_value_heads": 18}, "`num_key_value_heads` is 18"),
+        ("SmolLM2-135M", {"head_dim": 3}, "`head_dim` is 3; allowed: even whole numbers above 0"),
+        ("SmolLM2-135M", {"head_dim": 0}, "`head_dim` is 0"),
+        ("Qwen2.5-0.5B", {"hidden_size": 42}, "`hidden_size` is 42; .* each of 14 heads"),
+        ("Qwen2.5-0.5B", {"hidden_size": 900}, "`hidden_size` is 900; .*multiples of the 14"),
+        ("SmolLM2-135M", {"rope_interleaved": True}, "`rope_interleaved` is True; allowed: false"),
+        ("SmolLM2-135M", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, YARN),
+        ("SmolLM2-135M", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "is 'dynamic'; "),
+        (
+            "SmolLM2-135M",
+            {"rope_scaling": {"type": "linear", "factor": 0}},
+            "factor` is 0; .*above",
+        ),
+        ("SmolLM2-135M", {"rope_scaling": {"type": "linear", "factor": "2"}}, "factor` is '2'"),
+        (
+            "Llama-3.2-1B",
+            {"rope_scaling": LLAMA3 | {"high_freq_factor": 1}},
+            r"numbers above .*\(1",
+        ),
+        (
+            "Llama-3.2-1B",
+            {"rope_scaling": LLAMA3 | {"low_freq_factor": 0}},
+            "low_freq_factor` is 0",
+        ),
+        ("Llama-3.2-1B", {"rope_scaling": LLAMA3 | {"beta": 1}}, "rope_parameters.beta` is 1"),
+        ("SmolLM2-135M", {"partial_rotary_factor": 0.5}, "partial_rotary_factor` is 0.5; .*out"),
+        ("SmolLM2-135M", {"rope_theta": 0}, "rope_theta` is 0; allowed: numbers above 0"),
+        ("Mistral-7B", {"sliding_window": 0}, "`sliding_window` is 0; allowed: whole numbers"),
+        ("Mistral-7B", {"attention_bias": True}, "`attention_bias` is True"),
+        ("Qwen2.5-0.5B", {"use_mrope": True}, "`use_mrope` is True; allowed: false"),
+        (
+            "Qwen2.5-0.5B",
+            {"layer_types": ["sliding_attention"] + ["full_attention"] * 23},
+            "`layer_types` is .*allowed: 'full_attention' for the first",
+        ),
+        (
+            "Qwen2.5-0.5B",
+            {"layer_types": ["full_attention"] * 23 + ["sliding_attention"]},
+            "`sliding_window` is None; allowed: whole numbers above 0",
+        ),
+        (
+            "Qwen2.5-0.5B",
+            {"num_hidden_layers": 2**30},
+            "`num_hidden_layers` is 1073741824; .*10000",
+        ),
     ],
 )
 def test_refusals_name_the_field_the_value_and_what_is_allowed(tmp_path, name, changes, message):
@@ -245,7 +427,11 @@ def test_unreadable_folders(tmp_path):
     ("config", "message"),
     [
         (replace(BASE["gpt2"], positions="rotary"), "`positions` is 'rotary'"),
-        (replace(BASE["gpt2"], family="llama"), "`model_type` is 'llama'"),
+        (replace(BASE["gpt2"], family="mamba"), "`model_type` is 'mamba'"),
+        (replace(BASE["gpt2"], queries_per_key=2), "`queries_per_key` is 2; allowed: 1, all that"),
+        (replace(BASE["SmolLM2-135M"], norm="layer"), "`norm` is 'layer'; allowed: 'rms'"),
+        (replace(BASE["SmolLM2-135M"], window=4), "`window` is 4; allowed: 0"),
+        (replace(BASE["SmolLM2-135M"], rotary_dim=32), "`rotary_dim` is 32; allowed: 64"),
         (replace(BASE["bloom-560m"], mlp_width=7), "`mlp_width` is 7; allowed: 4096"),
         (replace(BASE["opt-125m"], norm_epsilon=0.1), "`norm_epsilon` is 0.1; allowed: 1e-05"),
         (replace(BASE["opt-125m"], mlp_bias=False), "_bias` is"),

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import jax
 import numpy as np
+import pytest
 
-from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.config import ModelConfig, RotaryScaling
 from jaxprotect.models.transformer import Params
 from jaxprotect.trees import leaf_paths
 
@@ -15,6 +16,36 @@ GPT2 = ModelConfig(
 OPT = replace(GPT2, family="opt", position_offset=2, fused_qkv=False, activation="relu")
 NEOX = replace(GPT2, family="gpt_neox", positions="rotary", rotary_dim=2, tied_head=False)
 BLOOM = replace(GPT2, family="bloom", positions="alibi", embedding_norm=True, mlp_width=24)
+LLAMA = replace(
+    GPT2,
+    family="llama",
+    width=10,
+    heads=5,
+    own_head_size=4,
+    positions="rotary",
+    rotary_dim=4,
+    rotary_scaling=RotaryScaling(kind="llama3", factor=4.0, low=1.0, high=4.0, original_context=16),
+    norm="rms",
+    gated_mlp=True,
+    activation="silu",
+    fused_qkv=False,
+    tied_head=False,
+)
+QWEN2 = replace(
+    LLAMA,
+    family="qwen2",
+    width=8,
+    heads=4,
+    queries_per_key=2,
+    own_head_size=0,
+    rotary_dim=2,
+    rotary_scaling=None,
+    window=3,
+    window_from_layer=1,
+    out_bias=False,
+    mlp_bias=False,
+    tied_head=True,
+)
 CONFIGS = {
     "gpt2": GPT2,
     "gpt2 untied": replace(GPT2, tied_head=False),
@@ -23,7 +54,18 @@ CONFIGS = {
     "neox": NEOX,
     "neox tied": replace(NEOX, attention_bias=False, tied_head=True),
     "bloom": BLOOM,
+    "llama": LLAMA,
+    "mistral": replace(
+        LLAMA, family="mistral", heads=4, queries_per_key=2, attention_bias=False, mlp_bias=False
+    ),
+    "qwen2": QWEN2,
 }
+
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ("llama", "mistral") else name
+    for name in CONFIGS
+]
+"""All of them for a test that takes seconds: qwen2 has most of what its two kin have."""
 
 
 def assert_same(a: Params, b: Params) -> None:

@@ -91,7 +91,9 @@ def check_parity(tmp_path: Path) -> Callable[..., None]:
         shard_size: str = "1GB",
         edit: Callable[[Path], None] | None = None,
     ) -> None:
-        model = make_model(hf_config).to(dtype)
+        model = make_model(hf_config)
+        for weight in model.parameters():  # not buffers: rotary frequencies stay in float32
+            weight.data = weight.data.to(dtype)
         model.save_pretrained(tmp_path, max_shard_size=shard_size)
         if edit is not None:
             edit(tmp_path)

@@ -2,8 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
-from transformers import GPT2Config
+from transformers import GPT2Config, MistralConfig
 
 from jaxprotect.models.checkpoint import load_params
 from jaxprotect.models.config_files import load_config
@@ -11,9 +12,22 @@ from jaxprotect.models.prefill import make_prefix
 from jaxprotect.models.transformer import forward
 from tests.parity.conftest import LOGITS_BAR, make_model, make_tokens
 
+GPT2 = GPT2Config(n_embd=24, n_head=3, n_layer=2, n_positions=16, vocab_size=61)
+MISTRAL = MistralConfig(
+    hidden_size=24,
+    num_attention_heads=6,
+    num_key_value_heads=3,
+    num_hidden_layers=2,
+    intermediate_size=44,
+    max_position_embeddings=16,
+    vocab_size=61,
+    sliding_window=8,
+)
+"""The window leaves behind some of the cached tokens, for late tokens of the text."""
 
-def test_logits_after_past_keys_and_values(tmp_path):
-    hf_config = GPT2Config(n_embd=24, n_head=3, n_layer=2, n_positions=16, vocab_size=61)
+
+@pytest.mark.parametrize("hf_config", [GPT2, MISTRAL], ids=["gpt2", "mistral"])
+def test_logits_after_past_keys_and_values(tmp_path, hf_config):
     model = make_model(hf_config)
     model.save_pretrained(tmp_path)
     config = load_config(tmp_path)

@@ -13,8 +13,11 @@ from transformers import (
     BloomConfig,
     GPT2Config,
     GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
     OPTConfig,
     PretrainedConfig,
+    Qwen2Config,
 )
 
 from jaxprotect.evaluation.loss import token_nats
@@ -32,6 +35,7 @@ SIZES: dict[str, object] = {
 OPT_SIZES = SIZES | {"ffn_dim": 44, "word_embed_proj_dim": 20}
 NEOX_SIZES = SIZES | {"intermediate_size": 44}
 BLOOM_SIZES = {name: size for name, size in SIZES.items() if name != "max_position_embeddings"}
+LLAMA_SIZES = NEOX_SIZES | {"num_attention_heads": 10, "num_key_value_heads": 5}
 UNTIED = {"tie_word_embeddings": False}
 CONFIGS: dict[str, PretrainedConfig] = {
     "gpt2": GPT2Config.from_dict(SIZES | {"n_inner": 44}),
@@ -49,6 +53,17 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "bloom": BloomConfig.from_dict(BLOOM_SIZES | {"seq_length": 16}),
     "bloom untied": BloomConfig.from_dict(
         BLOOM_SIZES | UNTIED | {"apply_residual_connection_post_layernorm": True}
+    ),
+    "llama": LlamaConfig.from_dict(
+        LLAMA_SIZES
+        | {"attention_bias": True, "mlp_bias": True, "head_dim": 4}
+        | {"rope_parameters": {"rope_type": "linear", "rope_theta": 50.0, "factor": 2.0}}
+    ),
+    "mistral": MistralConfig.from_dict(LLAMA_SIZES | {"sliding_window": 4}),
+    "qwen2": Qwen2Config.from_dict(
+        LLAMA_SIZES
+        | {"tie_word_embeddings": True, "use_sliding_window": True}
+        | {"sliding_window": 3, "max_window_layers": 1}
     ),
 }
 
@@ -101,7 +116,7 @@ def test_torch_gets_our_loss_from_the_folder_we_write(random_model, random_token
     assert abs(nats.mean() - torch_mean_nats(model, tokens)) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["gpt2", "opt", "neox", "bloom"])
+@pytest.mark.parametrize("name", ["gpt2", "opt", "neox", "bloom", "mistral"])
 def test_right_padding_changes_nothing(random_model, random_tokens, tmp_path, name):
     model = random_model(CONFIGS[name])
     model.save_pretrained(tmp_path)

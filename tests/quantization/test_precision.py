@@ -18,6 +18,7 @@ from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection import masks
 from jaxprotect.trees import leaf_paths
+from tests.models.tiny_models import CONFIGS
 from tests.tiny import CONFIG, SEPARATE, random_params
 
 SPECS = [
@@ -50,6 +51,8 @@ def params():
         (SEPARATE, "tensor", 2 * 6 + 3),
         (SEPARATE, "head", 2 * (4 + 3) + 3),
         (SEPARATE, "channel", 2 * (48 + 16 + 40 + 16) + 37 + 26 + 37),
+        (CONFIGS["mistral"], "head", 2 * (2 + 4) + 2),  # gate, up, down, out; no positions
+        (CONFIGS["mistral"], "channel", 2 * (16 + 8 + 8 + 10 + 10 + 10 + 10) + 11 + 11),
     ],
 )
 def test_how_many_units_there_are_and_none_is_missing(config, level, expected):
@@ -70,6 +73,14 @@ def test_a_head_is_its_channels_of_q_k_and_v():
     assert not set(np.unique(q)) & set(np.unique(units["blocks/attention/out/kernel"]))
     fused = unit_ids(random_params(), "head", QuantSpec())["blocks/attention/qkv/kernel"]
     np.testing.assert_array_equal(fused[:, :, 0], fused[:, :, 2])
+
+
+def test_heads_that_share_keys_and_values_are_one_unit():
+    units = unit_ids(random_params(CONFIGS["mistral"]), "head", QuantSpec())
+    q, k, v = (units[f"blocks/attention/{n}/kernel"][:, 0, :, 0] for n in "qkv")
+    np.testing.assert_array_equal(k, v)
+    np.testing.assert_array_equal(q, np.repeat(k, 2, axis=1))
+    assert len(np.unique(q)) == 2 * 2
 
 
 def test_a_layer_is_all_matrices_of_a_block(params):

@@ -262,7 +262,7 @@ def torch_nats(folder: Path, tokens: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gpt2", "opt", "neox", "bloom"])
+@pytest.mark.parametrize("name", ["gpt2", "opt", "neox", "bloom", "llama", "mistral", "qwen2"])
 def test_torch_gets_the_packed_models_nats_from_its_export(tmp_path, name):
     config = replace(CONFIGS[name], norm_epsilon=1e-5)
     packed_folder(tmp_path / "packed", config)

@@ -147,6 +147,35 @@ def test_answer_names_the_worst_language_with_its_interval(full):
     assert re.search(r"less damage than both masks at [\d %,and]*20 %", text)
 
 
+def test_answer_comes_first(full):
+    page = read(full[1])
+    order = [of.get("class") or of.get("id") for _, of in page.elements]
+    first = order.index("run-1-answer")
+    assert (
+        first < order.index("lead") < order.index("run-1-answer-0-caption") < order.index("answers")
+    )
+    text = page.text
+    assert "What to protect The largest 5 % of the eligible weights." in text
+    assert re.search(
+        r"What it costs 5 % of the eligible weights \(50\) in high precision: 0\.1", text
+    )
+    assert re.search(
+        r"What each language loses At most \d\.\d\d % \[\d\.\d\d, \d\.\d\d\] \(Tamil", text
+    )
+
+
+def test_languages_can_be_chosen_where_there_are_several(full, tmp_path):
+    page = read(full[1])
+    boxes = [of for of in page.all("input") if of["type"] == "checkbox"]
+    assert sorted(of["value"] for of in boxes) == list(LANGUAGES)
+    scripts = [of["data-script"] for of in page.all("button") if "data-script" in of]
+    assert scripts == ["*", "", "Latin", "Hebrew", "Tamil"]
+    rows = [of["data-language"] for of in page.all("tr") if "data-language" in of]
+    assert sorted(rows) == sorted(3 * LANGUAGES)  # the answer, the heat map, the languages
+    one = make_run(tmp_path / "run", only("none"), languages=("eng_Latn",))
+    assert "checkbox" not in write_report(one).read_text()
+
+
 def test_undefined_disparity_says_why(tmp_path):
     run = make_run(tmp_path / "run", only("none"), damage=-0.01)
     text = read(write_report(run)).text
@@ -182,7 +211,9 @@ def test_only_long_tables_scroll_on_their_own(tmp_path, full):
     languages = ("eng_Latn", *(f"x{number:02}_Latn" for number in range(30)))
     page = read(write_report(make_run(tmp_path / "run", only("none"), languages=languages)))
     classes = [div["class"] for div in page.all("div") if "scroll" in div.get("class", "").split()]
-    assert [of for of in classes if "card" not in of] == ["scroll", "scroll tall"]
+    # The answer, the heat map, the variants, the languages.
+    tall = "scroll tall"
+    assert [of for of in classes if "card" not in of] == [tall, tall, "scroll", tall]
     assert not any("tall" in div.get("class", "").split() for div in read(full[1]).all("div"))
 
 
@@ -238,6 +269,7 @@ def test_comparison_of_two_runs(tmp_path):
         assert word in page.text
     assert "measured on different sentences" in page.text
     assert "of different models" in page.text
+    assert "all-by-language" not in html
     assert list(data_of(html, "run-2")) == ["none"]
     again = write_comparison([a, b], out, [summarise(a), summarise(b)])
     assert again.read_text() == html
@@ -250,6 +282,16 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     page = read(write_comparison([a, b], tmp_path / "out.html"))
     assert str(tmp_path / "a" / "run") in page.text
     assert "All runs are measured on the same sentences" in page.text
+
+
+def test_runs_on_the_same_sentences_show_languages_and_curves_together(tmp_path):
+    a = make_run(tmp_path / "a", study())
+    b = make_run(tmp_path / "b", study(), damage=0.04)
+    page = read(write_comparison([a, b], tmp_path / "out.html"))
+    assert "all-by-language" in [of.get("id") for of in page.all("div")]
+    for heading in ("a: unprotected", "b: unprotected", "b: the largest 5 % of the eligible"):
+        assert heading in page.text
+    assert any("a: from" in of["alt"] and "b: from" in of["alt"] for of in page.all("img"))
 
 
 def test_nothing_to_report_is_refused(tmp_path):

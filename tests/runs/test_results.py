@@ -86,6 +86,20 @@ def test_a_run_cut_anywhere_resumes_to_the_same_bytes(tmp_path, cut):
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
+def test_a_run_from_before_a_field_of_architectures_goes_on_with_its_default(tmp_path):
+    fill(tmp_path / "run")
+    before = contents(tmp_path / "run")
+    now = json.loads(json.dumps(MANIFEST))
+    now["model"]["architecture"]["norm"] = "layer"
+    with open_run(tmp_path / "run", now) as run:
+        assert run.variants == ["a", "b"]
+    assert contents(tmp_path / "run") == before
+    now["model"]["architecture"]["norm"] = "rms"
+    message = r"another run.*architecture\.norm: 'layer' there, 'rms' now"
+    with pytest.raises(InputError, match=message), open_run(tmp_path / "run", now):
+        pass
+
+
 def test_resume_of_another_configuration_is_refused_and_loses_nothing(tmp_path):
     fill(tmp_path / "run")
     before = contents(tmp_path / "run")

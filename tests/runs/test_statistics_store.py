@@ -106,6 +106,19 @@ def test_statistics_of_another_model_are_refused(filled, tmp_path):
         read_store(filled.folder, MODEL)
 
 
+def test_statistics_from_before_a_field_of_architectures_still_fit(tmp_path):
+    fresh(tmp_path)
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["model"]["architecture"]["gated_mlp"]
+    path.write_text(json.dumps(manifest))
+    fresh(tmp_path)
+    del manifest["model"]["architecture"]["layers"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="statistics of another model"):
+        fresh(tmp_path)
+
+
 def test_a_language_that_is_not_there_is_named(filled):
     with pytest.raises(InputError, match=r"`language` is 'tam_Taml'.*has eng_Latn, heb_Hebr"):
         filled.load("tam_Taml")

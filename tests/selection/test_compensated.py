@@ -25,7 +25,7 @@ from tests.tiny import trees_equal
 pytestmark = pytest.mark.slow
 
 SPEC = QuantSpec(bits=3, granularity="group", group_size=4)
-FAMILIES = ["gpt2", "opt bare", "neox", "bloom"]
+FAMILIES = ["gpt2", "opt bare", "neox", "bloom", "mistral", "qwen2"]
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from jaxprotect.errors import InputError
 from jaxprotect.selection import masks
 from jaxprotect.trees import leaf_paths
+from tests.models.tiny_models import CONFIGS
 from tests.tiny import CONFIG, SEPARATE, random_params
 
 PARAMS = random_params()
@@ -103,6 +104,25 @@ def test_a_head_is_its_slice_of_q_k_v_and_out():
             want[1, :, 3] = True
             for name in "qkv":
                 np.testing.assert_array_equal(mask[name]["kernel"], want)
+
+
+def test_keys_that_heads_share_are_protected_with_any_of_them():
+    config = CONFIGS["mistral"]  # 4 heads in 2 groups
+    params = random_params(config)
+    mask = dense(masks.heads(params, {1: [2]}), params)["blocks"]["attention"]
+    assert [mask["q"]["kernel"][1, :, head].all() for head in range(4)] == [0, 0, 1, 0]
+    assert [mask["out"]["kernel"][1, head].all() for head in range(4)] == [0, 0, 1, 0]
+    for name in "kv":
+        np.testing.assert_array_equal(mask[name]["kernel"].any(axis=(1, 3)), [[0, 0], [0, 1]])
+        np.testing.assert_array_equal(mask[name]["kernel"].all(axis=(1, 3)), [[0, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(("some", "others"), [({0}, {1}), ({0}, {2}), ({0, 3}, {1, 3})])
+def test_masks_of_heads_unite(some, others):
+    params = random_params(CONFIGS["qwen2"])
+    united = masks.union(masks.heads(params, {1: some}), masks.heads(params, {1: others}))
+    both = masks.heads(params, {1: some | others})
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, united, both)))
 
 
 def test_structural_masks_are_small():

@@ -14,7 +14,7 @@ from jaxprotect.models.transformer import forward, hidden_states, unembed
 from jaxprotect.selection.sensitivity import iterate_sensitivity, language_statistics
 from jaxprotect.selection.statistics import add
 from jaxprotect.trees import leaf_paths
-from tests.models.tiny_models import CONFIGS
+from tests.models.tiny_models import CONFIGS, NAMES
 from tests.tiny import random_params
 
 CONTEXT = 12
@@ -87,7 +87,7 @@ def assert_close(found: dict, expected: dict, tolerance: float = 2e-4) -> None:
         )
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_they_are_the_sums_of_per_sentence_gradients(name):
     params, config = model_of(name)
     for index, language in enumerate(LANGUAGES):

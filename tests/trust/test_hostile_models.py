@@ -92,7 +92,7 @@ def test_an_index_is_refused_or_leads_to_the_same_weights(folder, cases):
     assert 0 < accepted < len(cases)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "opt", "neox", "bloom"])
+@pytest.mark.parametrize("name", ["gpt2", "opt", "neox", "bloom", "llama", "qwen2"])
 @seeds(100, 600)
 def test_a_config_is_refused_or_read_as_its_fields_say(tmp_path, name, cases):
     config = CONFIGS[name]
