@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxprotect.runs.drawing import Drawing
 from jaxprotect.runs.pages import Section, plain_table, write_study
+from jaxprotect.runs.wording import language_names
 
 METHOD_NAMES = {
     "uniform": "one width",
@@ -96,12 +97,13 @@ def _said(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str | tuple[str, float | None]]:
+    worst = row["worst_language"]
     return {
         "Method": f"{row['average']:g} bits: {row['label']}",
         "KiB": (f"{row['bytes'] / 1024:.1f}", row["bytes"]),
         "Protected": (f"{row['protected']:,}", row["protected"]),
         "Worst damage, %": (f"{100 * row['worst_relative']:.2f}", row["worst_relative"]),
-        "Language": row["worst_language"],
+        "Language": language_names([worst])[worst],
         "Against uniform, points": (
             f"{100 * row['change']:+.2f} [{100 * row['change_low']:+.2f}, "
             f"{100 * row['change_high']:+.2f}]",

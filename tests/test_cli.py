@@ -115,6 +115,11 @@ def test_minimal_set_from_shared_statistics(mapped, tiny, tmp_path, capsys):
         assert masks.count(mask, model.params) == summary["found"]
     main([*arguments, "--out", str(out), "--json"])
     assert json.loads(capsys.readouterr().out)["summary"] == summary
+    main(["report", str(out), "--json"])
+    assert json.loads(capsys.readouterr().out)["summary"] == summary
+    assert "Is the target met?" in (out / "report.html").read_text(encoding="utf-8")
+    main(["report", str(mapped)])
+    assert capsys.readouterr().out.strip() == str(mapped / "report.html")
 
 
 def test_a_packed_model_is_evaluated_and_exported(tiny, tmp_path, capsys):

@@ -37,6 +37,7 @@ class Recommend:
         draws: bootstrap draws.
         statistics: folder of statistics to share, such as `runs/sensitivity/statistics`.
         pack: also write the model there.
+        out: also write the tables there, for `jaxprotect report`.
         json: print one JSON document.
     """
 
@@ -49,17 +50,21 @@ class Recommend:
     draws: int = 10_000
     statistics: Path = Path("runs/recommend/statistics")
     pack: Path | None = None
+    out: Path | None = None
     json: Switch = False
 
     def run(self) -> None:
         """Try, choose, print, and write if asked."""
         from jaxprotect.models.folders import refuse_used_folder
         from jaxprotect.runs.recommend import open_workplace, recommend
+        from jaxprotect.runs.recommend_folder import refuse_other_folder, save_recommendation
         from jaxprotect.runs.scheme_files import pack_scheme
         from jaxprotect.runs.scheme_tables import print_recommendation
 
         if self.pack is not None:
             refuse_used_folder("pack", self.pack)
+        if self.out is not None:
+            refuse_other_folder(self.out)
         texts, model = self.measured.load_splits(), self.source.load()
         place = open_workplace(
             model,
@@ -79,6 +84,8 @@ class Recommend:
         )
         if self.pack is not None:
             pack_scheme(self.pack, model, made.scheme)
+        if self.out is not None:
+            save_recommendation(self.out, made, model.name)
         if self.json:
             print_json({"summary": made.summary, "tried": made.tried, "languages": made.damages})
         else:

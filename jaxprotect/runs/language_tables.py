@@ -126,10 +126,7 @@ def heat_table(group: Group, name: str) -> Table:
     rows = [
         (
             _language_cell(group, code),
-            *(
-                _square(of_variant[code]["relative"], limit)
-                for of_variant in group.languages.values()
-            ),
+            *(_square(group.languages[variant][code]["relative"], limit) for variant in columns),
         )
         for code in ordered
     ]
@@ -138,7 +135,7 @@ def heat_table(group: Group, name: str) -> Table:
         caption=(
             f"Relative damage in percent under {group.quantizer}, by what is protected. Orange: "
             f"damage, in full colour from {percent(limit)}; blue, with a minus: less loss than the "
-            "original model's. Without intervals, which the table of languages below has."
+            "original model's. Without intervals, which the table of languages has."
         ),
         columns=("Language", *(describe(group, variant) for variant in columns)),
         rows=tuple(rows),

@@ -93,7 +93,7 @@ def location_map(path: Path, rows: Sequence[Mapping[str, Any]]) -> Drawing:
         bar.minorticks_off()
         caption = (
             "Colours: the share of a language's set that lies in this part, over the part's share "
-            "of all eligible weights; 1 (white) is what a random set has, blue more, red less. "
+            "of all eligible weights; 1 (no colour) is what a random set has, blue more, red less. "
             "Languages are ordered by script, then by name."
         )
         return save(path, figure, title, _location_alt(lifts, len(names)), caption)

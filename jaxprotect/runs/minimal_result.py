@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxprotect.evaluation.damage import Row
-from jaxprotect.evaluation.disparity import disparity
+from jaxprotect.evaluation.disparity import compare, disparity
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.texts import Texts
@@ -20,6 +20,7 @@ from jaxprotect.selection import masks
 from jaxprotect.selection.criteria import GUIDED, Evidence
 from jaxprotect.selection.guided import corrected_gains
 from jaxprotect.selection.minimal import MinimalSearch
+from jaxprotect.selection.overlap import location
 from jaxprotect.selection.search import Search
 from jaxprotect.selection.size_bound import size_lower_bound
 from jaxprotect.selection.targets import Demands, Target, check_target
@@ -32,13 +33,17 @@ class MinimalSet:
     Args:
         summary: one flat row: target, criterion, found size, bytes, bound, verdict on test.
         curve: one row per size tried on tune.
-        damages: one row per language on test.
+        damages: one row per language on test: the damage, what it is unprotected, and what the set
+            removes of it (paired, relative to the original nats).
+        location: where in the model the set lies, one row per layer and component; empty if it
+            protects nothing.
         mask: what to protect; None if the target was not reached.
     """
 
     summary: Row
     curve: list[Row]
     damages: list[Row]
+    location: list[Row]
     mask: Mask | None
 
 
@@ -121,6 +126,7 @@ def conclude(
         summary=summary | on_test,
         curve=_curve(result, rows, tuning.base, total),
         damages=damages,
+        location=location(mask, model.params, spec.eligible) if size.protected else [],
         mask=None if found is None else mask,
     )
 
@@ -150,7 +156,7 @@ def _curve(result: MinimalSearch, rows: Sequence[Row], base: Evaluation, total: 
 
 
 def _on_test(question: Question, mask: Mask) -> tuple[Row, list[Row]]:
-    """The verdict on test, and every language's damage there."""
+    """The verdict on test, and every language's damage there, with and without protection."""
     model, search = question.model, question.search
     encoded = encode(model, question.texts["test"], batch_tokens=question.batch_tokens)
 
@@ -160,12 +166,44 @@ def _on_test(question: Question, mask: Mask) -> tuple[Row, list[Row]]:
 
     original = evaluate_encoded(model.params, encoded, model.config)
     plain, kept = evaluated(masks.none(model.params)), evaluated(mask)
-    options: dict[str, Any] = {
-        "reference": question.reference,
-        "draws": search.draws,
-        "level": search.level,
-    }
-    verdict = check_target(question.target, original, plain, kept, **options)
+    return losses(
+        question.target,
+        original,
+        plain,
+        kept,
+        reference=question.reference,
+        draws=search.draws,
+        level=search.level,
+    )
+
+
+def losses(
+    target: Target,
+    original: Evaluation,
+    plain: Evaluation,
+    kept: Evaluation,
+    *,
+    reference: Sequence[str] | None,
+    draws: int,
+    level: float,
+) -> tuple[Row, list[Row]]:
+    """The verdict on test, and what each language loses there.
+
+    Args:
+        target: what is enough.
+        original: the original model on test.
+        plain: with nothing protected.
+        kept: with the set protected.
+        reference: reference languages.
+        draws: bootstrap draws.
+        level: confidence, and coverage of the intervals.
+
+    Returns:
+        The entries `test_...` of the summary; one row per language: the damage, `unprotected`, and
+        `removed` (paired, relative to the original nats).
+    """
+    options: dict[str, Any] = {"reference": reference, "draws": draws, "level": level}
+    verdict = check_target(target, original, plain, kept, **options)
     damages = disparity(original, kept, **options)
     before = disparity(original, plain, **options)
     summary: Row = {
@@ -175,8 +213,16 @@ def _on_test(question: Question, mask: Mask) -> tuple[Row, list[Row]]:
         "test_upper_excess": verdict.upper[verdict.worst],
     }
     summary |= {f"test_{key}": value for key, value in damages.summary().items()}
-    summary["test_unprotected_worst_relative"] = before.worst_relative.value
-    return summary, damages.rows()
+    summary |= before.worst_relative.to_row("test_unprotected_worst_relative")
+    summary["test_unprotected_worst_language"] = before.worst
+    change = compare(original, kept, plain, draws=draws, level=level)
+    rows = [
+        row
+        | before.languages[language].relative.to_row("unprotected")
+        | change.relative[language].to_row("removed")
+        for language, row in zip(damages.languages, damages.rows(), strict=True)
+    ]
+    return summary, rows
 
 
 def _lower_bound(criterion: str, result: MinimalSearch, tuning: Tuning, mask: Mask) -> float | None:

@@ -67,8 +67,8 @@ def find_minimal_set(
         batch_tokens: most tokens of one batch; another one may continue a search.
 
     Returns:
-        The set, its curve and its damages; `summary.json`, `curve.csv`, `damages.csv` and
-        `mask.npz` lie in `out`.
+        The set, its curve and its damages; `summary.json`, `curve.csv`, `damages.csv`,
+        `location.csv` and `mask.npz` lie in `out`.
 
     Raises:
         InputError: texts, options or statistics that do not fit, another search in `out`, or
@@ -178,6 +178,8 @@ def find_minimal_set(
         made = conclude(question, tuning, result, run.rows, mask)
         write_csv(out / "curve.csv", made.curve)
         write_csv(out / "damages.csv", made.damages)
+        if made.location:
+            write_csv(out / "location.csv", made.location)
         write_atomically(out / "summary.json", to_json(made.summary, indent=1).encode())
         if made.mask is not None:
             save_mask(out / "mask.npz", made.mask, model)

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from jaxprotect.runs.drawing import Drawing
+from jaxprotect.runs.findings import Finding
 from jaxprotect.runs.language_choices import language_choices
 from jaxprotect.runs.report_tables import Cell, Table
 from jaxprotect.runs.results import write_atomically
@@ -24,14 +25,18 @@ class Section:
     Args:
         title: the question.
         text: the answer, by paragraph.
+        findings: the answer in short, each on a card of its own, above the text.
         drawings: figures that show it.
         tables: the numbers.
+        facts: names and values, below.
     """
 
     title: str
     text: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
     drawings: tuple[Drawing, ...] = ()
     tables: tuple[Table, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 def render(template: str, **values: Any) -> bytes:
@@ -56,7 +61,9 @@ def render(template: str, **values: Any) -> bytes:
     return environment.get_template(template).render(**values).encode()
 
 
-def write_study(path: Path, *, title: str, lead: str, sections: Sequence[Section]) -> Path:
+def write_study(
+    path: Path, *, title: str, lead: str, sections: Sequence[Section], damages: bool = True
+) -> Path:
     """Write a page of questions and answers that needs nothing else.
 
     Args:
@@ -64,13 +71,15 @@ def write_study(path: Path, *, title: str, lead: str, sections: Sequence[Section
         title: of the page.
         lead: what was measured, in a sentence or two.
         sections: questions, in order.
+        damages: whether the page is about damages; it then ends with how to read them.
 
     Returns:
         `path`.
     """
     codes = [code for of in sections for table in of.tables for code in table.languages]
     choices = language_choices(codes)
-    page = render("study.html.j2", title=title, lead=lead, sections=sections, **choices)
+    values = {"title": title, "lead": lead, "sections": sections, "damages": damages}
+    page = render("study.html.j2", **values, **choices)
     write_atomically(path, page)
     return path
 

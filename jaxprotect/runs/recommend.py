@@ -146,7 +146,8 @@ class Recommendation:
 
     Args:
         summary: one flat row: technique, quantizer, bytes, worst language on test.
-        damages: one row per language on test.
+        damages: one row per language on test: the damage, what it is with plain bits (`plain`), and
+            what the recommendation removes of that (`removed`, paired).
         tried: one row per technique, the best on tune first.
         scheme: how to store the model.
         kept: what is kept in high precision, in words.
@@ -190,7 +191,10 @@ def recommend(
     plain = next((one for one in found if one.technique == ROUND_TO_NEAREST), best)
     evaluation = place.evaluate(best.scheme)
     result = disparity(place.base, evaluation, reference=reference, draws=draws)
-    against = compare(place.base, place.evaluate(plain.scheme), evaluation, draws=draws)
+    of_plain = place.evaluate(plain.scheme)
+    before = disparity(place.base, of_plain, reference=reference, draws=draws)
+    against = compare(place.base, of_plain, evaluation, draws=draws)
+    removed = compare(place.base, evaluation, of_plain, draws=draws).relative
     change = against.worst_relative
     summary = {
         "technique": best.technique,
@@ -200,10 +204,19 @@ def recommend(
         "tune_worst_relative": best.worst,
         **result.summary(),
         **change.to_row("change"),
+        "plain_quantizer": plain.scheme.spec.label,
+        **before.worst_relative.to_row("plain_worst_relative"),
+        "plain_worst_language": before.worst,
     }
+    damages = [
+        row
+        | before.languages[language].relative.to_row("plain")
+        | removed[language].to_row("removed")
+        for language, row in zip(result.languages, result.rows(), strict=True)
+    ]
     return Recommendation(
         summary=summary,
-        damages=result.rows(),
+        damages=damages,
         tried=[tried_row(one) for one in found],
         scheme=best.scheme,
         kept=in_words(place.ground.params, best.scheme),

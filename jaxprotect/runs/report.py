@@ -16,6 +16,7 @@ from jaxprotect.runs.language_choices import language_choices
 from jaxprotect.runs.language_tables import answer_table, heat_table, language_table, to_data
 from jaxprotect.runs.lead import chosen, lead
 from jaxprotect.runs.pages import render
+from jaxprotect.runs.provenance import provenance
 from jaxprotect.runs.report_tables import Table, budget_table, duel_table, variant_table
 from jaxprotect.runs.results import Run, write_atomically
 from jaxprotect.runs.side_by_side import Side, comparable, headlines, languages_side_by_side
@@ -121,7 +122,7 @@ def _section(side: Side, drawings: Sequence[Drawing]) -> dict[str, Any]:
         "chosen": shown,
         "choices": [(name, _choice(group, name)) for group, name in variants],
         "data": {name: to_data(language_table(group, name)) for group, name in variants},
-        "provenance": _provenance(run),
+        "provenance": provenance(run),
         "config": json.dumps(run.manifest["config"], indent=1, ensure_ascii=False),
     }
 
@@ -142,33 +143,6 @@ def _answer_tables(group: Group, index: int) -> list[Table]:
 def _choice(group: Group, variant: str) -> str:
     what = with_cost(group, variant)
     return what if what.startswith(variant) else f"{variant}: {what}"
-
-
-def _provenance(run: Run) -> list[tuple[str, str]]:
-    """What the numbers are numbers of."""
-    model, texts, device = (run.manifest[key] for key in ("model", "texts", "device"))
-    ids = texts["ids"]
-    unknown = "not recorded"
-    lines = f"{len(ids)} lines, from {min(ids)} to {max(ids)}"
-    return [
-        ("Model", model["name"]),
-        ("Revision", model["revision"] or unknown),
-        ("Weights, sha256", model["sha256"] or unknown),
-        ("Architecture", _pairs(model["architecture"])),
-        ("Texts", texts["source"]),
-        ("Texts, sha256", texts["sha256"] or unknown),
-        ("Sentences", lines),
-        ("Languages", ", ".join(texts["languages"])),
-        ("Protocol", run.manifest["config"]["protocol"]),
-        ("Device", _pairs(device)),
-        ("Versions", _pairs(run.manifest["versions"])),
-    ]
-
-
-def _pairs(values: dict[str, Any]) -> str:
-    """`layers 4, tied head True`, each name and its value on one line."""
-    pairs = (f"{name.replace('_', ' ')} {value}" for name, value in values.items())
-    return ", ".join(pair.replace(" ", "\N{NO-BREAK SPACE}") for pair in pairs)
 
 
 def _page(title: str, sections: Sequence[dict[str, Any]], compared: Sequence[Side] = ()) -> bytes:

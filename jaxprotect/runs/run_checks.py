@@ -55,7 +55,7 @@ def check_for_summary(run: Run, columns: tuple[str, ...]) -> None:
     """
     where = f"`{run.folder / 'manifest.json'}`"
     config = _object(run.manifest, "config", where)
-    _require(config, OF_CONFIG, f"{where} config")
+    require(config, OF_CONFIG, f"{where} config")
     if not 1 <= config["draws"] <= MOST_DRAWS:
         raise InputError(f"{where} config.draws is {config['draws']}; allowed: 1 to {MOST_DRAWS}")
     if not all(isinstance(name, str) for name in config["reference"] or ()):
@@ -80,12 +80,12 @@ def check_for_report(run: Run) -> None:
     """
     where = f"`{run.folder / 'manifest.json'}`"
     for entry, kinds in OF_MANIFEST.items():
-        _require(_object(run.manifest, entry, where), kinds, f"{where} {entry}")
+        require(_object(run.manifest, entry, where), kinds, f"{where} {entry}")
     languages: dict[str, list[str]] = {}
     quantizers: dict[str, set[str]] = {}
     for number, row in enumerate(run.rows, 1):
         place = f"`{run.folder / 'results.jsonl'}:{number}`"
-        _require(row, OF_ROW, place)
+        require(row, OF_ROW, place)
         _check_intervention(row["intervention"], f"{place} intervention")
         languages.setdefault(row["variant"], []).append(row["language"])
         quantizers.setdefault(row["variant"], set()).add(row["quantizer"])
@@ -98,6 +98,24 @@ def check_for_report(run: Run) -> None:
             )
 
 
+def require(content: Mapping[str, Any], kinds: Kinds, where: str) -> None:
+    """Refuse an object without these entries of these types.
+
+    Args:
+        content: the object.
+        kinds: entry -> its types.
+        where: its name, for messages.
+
+    Raises:
+        InputError: an entry that is missing or of another type.
+    """
+    for name, allowed in kinds.items():
+        if name not in content or type(content[name]) not in allowed:
+            said = " or ".join("null" if kind is NoneType else kind.__name__ for kind in allowed)
+            found = repr(content[name]) if name in content else "missing"
+            raise InputError(f"{where}.{name} is {found}; expected {said}")
+
+
 def _check_intervention(what: dict[str, Any], where: str) -> None:
     kinds: dict[Any, Kinds] = {
         "magnitude": {"fraction": (int, float)},
@@ -106,8 +124,10 @@ def _check_intervention(what: dict[str, Any], where: str) -> None:
         "heads": {"layer": (int,), "head": (int,)},
         "components": {"components": (list,)},
     }
-    _require(what, {"kind": (str,)}, where)
-    _require(what, kinds.get(what["kind"], {}), where)
+    require(what, {"kind": (str,)}, where)
+    # Searches say how many weights they protect, whatever chose them.
+    of_kind: Kinds = {"count": (int,)} if "count" in what else kinds.get(what["kind"], {})
+    require(what, of_kind, where)
     names, layers = what.get("components", ["all"]), what.get("layers", [0])
     if not isinstance(names, list) or not names or not all(isinstance(of, str) for of in names):
         raise InputError(f"{where}.components is {names!r}; allowed: names of components")
@@ -122,11 +142,3 @@ def _object(content: dict[str, Any], entry: str, where: str) -> dict[str, Any]:
     if not isinstance(content.get(entry), dict):
         raise InputError(f"{where} has no `{entry}`; expected an object")
     return content[entry]
-
-
-def _require(content: dict[str, Any], kinds: Kinds, where: str) -> None:
-    for name, allowed in kinds.items():
-        if name not in content or type(content[name]) not in allowed:
-            said = " or ".join("null" if kind is NoneType else kind.__name__ for kind in allowed)
-            found = repr(content[name]) if name in content else "missing"
-            raise InputError(f"{where}.{name} is {found}; expected {said}")

@@ -68,7 +68,7 @@ def overlap_map(
         norm = Normalize(100 * chance, max(float(np.nanmax(values)), 100 * chance + 1))
         image = colour_squares(axes, values, "Blues", norm)
         figure.colorbar(
-            image, ax=axes, label="weights shared, % (white: chance)", aspect=40, pad=0.02
+            image, ax=axes, label="weights shared, % (no colour: chance)", aspect=40, pad=0.02
         )
         if len(names) <= MOST_WRITTEN:
             write_numbers(axes, image, values, values)
@@ -89,7 +89,7 @@ def overlap_map(
         )
         caption = (
             "Squares: of the weights that one language needs most, how many the other needs most "
-            f"too. White is chance: {chance_words}. Languages are "
+            f"too. No colour is chance: {chance_words}. Languages are "
             "ordered by script, then by name; frames hold the languages of one script."
         )
         return save(path, figure, title, alt, caption)
@@ -144,7 +144,7 @@ def cross_language_map(
         caption = (
             "Numbers: what protecting the row language's weights takes off the column language's "
             "damage. Colours: how far that is above (blue) or below "
-            "(red) the mean of the column; all white would mean "
+            "(red) the mean of the column; no colour at all would mean "
             "that it does not matter whose weights are protected. Framed: the best set for each "
             "language; on the diagonal, it is the language's own."
         )

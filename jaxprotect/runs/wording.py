@@ -137,7 +137,16 @@ def protection(variant: str, intervention: Row) -> str:
             return f"{_components(chosen)} of layer {layer}"
         case {"kind": "components", "components": chosen}:
             return _components(chosen)
+        case {"count": int(count)}:
+            whole = variant.partition("-of-")[2]
+            return counted(count, "weight") + (f" out of {int(whole):,}" if whole.isdigit() else "")
     return variant
+
+
+def part_name(component: str, layer: int | None) -> str:
+    """A part of the model: `token embedding`, `layer 3 MLP`."""
+    name = "MLP" if component == "mlp" else component.replace("_", " ")
+    return name if layer is None else f"layer {layer} {name}"
 
 
 def _components(chosen: Sequence[str]) -> str:

@@ -7,12 +7,23 @@ import pytest
 
 from experiments import exp_020
 from experiments.exp_020_page import write_frontier
+from jaxprotect.runs.folder_pages import write_pages
 from jaxprotect.runs.frontier_figure import frontier_curves
 from jaxprotect.runs.report import write_comparison, write_report
 from jaxprotect.runs.results import Run
-from tests.runs.synthetic import LANGUAGES, make_run, only, study
+from tests.runs.synthetic import (
+    LANGUAGES,
+    make_map,
+    make_recommendation,
+    make_run,
+    make_search,
+    only,
+    study,
+)
 
 NAMES = {"deu_Latn": "German", "eng_Latn": "English", "heb_Hebr": "Hebrew", "tam_Taml": "Tamil"}
+
+PAGES = ("report", "comparison", "experiment", "search", "map", "recommendation")
 
 CHECKS = (Path(__file__).parent / "checks.js").read_text(encoding="utf-8")
 """Functions that look a page over, each returning what is wrong."""
@@ -20,7 +31,7 @@ CHECKS = (Path(__file__).parent / "checks.js").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, Path]:
-    """A report, a comparison and an experiment's page."""
+    """A page of every kind."""
     folder = tmp_path_factory.mktemp("pages")
     first = make_run(folder / "first", study())
     second = make_run(folder / "second", only("none", "magnitude-0.05"), damage=0.04)
@@ -28,7 +39,15 @@ def pages(tmp_path_factory) -> dict[str, Path]:
         "report": write_report(first),
         "comparison": write_comparison([first, second], folder / "compared.html"),
         "experiment": experiment_page(folder / "experiment"),
+        "search": page_of(make_search(folder / "search")),
+        "recommendation": page_of(make_recommendation(folder / "recommended")),
+        "map": page_of(make_map(folder / "map")),
     }
+
+
+def page_of(folder: Path) -> Path:
+    """What `jaxprotect report` writes for a folder."""
+    return Path(write_pages([folder], folder)["report"])
 
 
 def experiment_page(folder: Path) -> Path:
@@ -106,7 +125,7 @@ def keys(page, table, number):
     )
 
 
-@pytest.mark.parametrize("name", ["report", "comparison", "experiment"])
+@pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize(
     ("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 )
@@ -120,7 +139,7 @@ def test_a_page_can_be_read_by_everyone(visit, name, width, scheme):
     assert page.evaluate("structure()") == []
 
 
-@pytest.mark.parametrize("name", ["report", "comparison", "experiment"])
+@pytest.mark.parametrize("name", PAGES)
 def test_tab_reaches_every_control(visit, name):
     page = visit(name)
     page.evaluate("document.querySelectorAll('details').forEach((of) => { of.open = true; })")
@@ -209,6 +228,33 @@ def test_languages_are_chosen_for_all_tables_and_kept_in_the_address(visit):
     page.get_by_role("button", name="All", exact=True).click()
     assert len(column(page, "run-1-heat-0", 0)) == 4
     assert page.evaluate("location.hash") == ""
+
+
+def test_a_search_is_sorted_and_filtered(visit):
+    page = visit("search")
+    assert page.locator("figure img").count() == 2
+    languages, sizes = "question-languages", "question-sizes"
+    for table, number in ((languages, 3), (sizes, 0)):
+        head = page.locator(f"#{table} thead th").nth(number)
+        for direction, factor in (("ascending", 1), ("descending", -1)):
+            head.locator("button").click()
+            assert head.get_attribute("aria-sort") == direction
+            found = [factor * float(key) for key in keys(page, table, number)]
+            assert found == sorted(found)
+    assert page.locator("figcaption span").first.is_hidden()
+    page.locator(f"#{languages}").get_by_role("link", name="Languages: all 4").click()
+    page.get_by_role("button", name="Latin (2)").click()
+    for table in (languages, "question-heat"):
+        assert sorted(column(page, table, 0)) == ["English", "German"]
+    assert len(column(page, sizes, 0)) == 4
+    # Figures keep every language, and say so.
+    assert page.locator("figcaption span").first.is_visible()
+    page.get_by_role("button", name="All", exact=True).click()
+    assert page.locator("figcaption span").first.is_hidden()
+    page.get_by_label("Filter protections").fill("out of")
+    heads = page.locator("#question-heat thead th:not([hidden])").all_inner_texts()
+    assert len(heads) == 2
+    assert "100 weights out of 200" in heads[1]
 
 
 @pytest.mark.parametrize("fragment", ["#languages=heb_Hebr", "#languages=heb_Hebr,no_Such,%"])

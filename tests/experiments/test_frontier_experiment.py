@@ -74,6 +74,8 @@ def test_recommend_packs_what_it_recommends(tiny, statistics, tmp_path, capsys):
             str(statistics),
             "--pack",
             str(tmp_path / "packed"),
+            "--out",
+            str(tmp_path / "out"),
             "--json",
         ]
     )
@@ -82,6 +84,11 @@ def test_recommend_packs_what_it_recommends(tiny, statistics, tmp_path, capsys):
     assert (tmp_path / "packed" / "model.safetensors").stat().st_size == made["summary"]["bytes"]
     assert {row["language"] for row in made["languages"]} == set(LANGUAGES)
     assert len(made["tried"]) == 2
+    main(["report", str(tmp_path / "out"), "--json"])
+    reported = json.loads(capsys.readouterr().out)
+    assert {**reported["summary"], **made["summary"]} == reported["summary"]
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "What each language loses" in page
 
 
 def test_a_budget_below_the_smallest_file_is_one_line(tiny, statistics, capsys):

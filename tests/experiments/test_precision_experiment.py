@@ -7,7 +7,7 @@ import pytest
 
 from experiments import exp_017
 from experiments.common import Setup
-from experiments.exp_017_page import METHOD_NAMES
+from experiments.exp_017_page import METHOD_NAMES, write_precision
 from experiments.precision_choices import METHODS
 from jaxprotect.errors import InputError
 from jaxprotect.models.checkpoint import save_model_folder
@@ -15,6 +15,7 @@ from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.hub import REFERENCE_FOLDER, load_model
 from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
+from jaxprotect.runs.precision_figures import damage_over_bytes
 from jaxprotect.selection import masks
 from tests.tiny import random_params
 
@@ -78,3 +79,14 @@ def test_every_method_keeps_to_the_bytes_of_its_budget(setup):
 def test_options_that_do_not_exist_are_named(options, message):
     with pytest.raises(InputError, match=message):
         exp_017.Config(**options)
+
+
+def test_the_page_names_the_worst_language(tmp_path):
+    row = {"average": 3, "label": METHOD_NAMES["uniform"], "bytes": 2048, "protected": 0}
+    row |= {"worst_relative": 0.1, "worst_language": "heb_Hebr", "ratio": None}
+    row |= {"change": 0.0, "change_low": 0.0, "change_high": 0.0}
+    curves = damage_over_bytes(tmp_path / "curves.png", [row])
+    path = write_precision(tmp_path / "page.html", "made-up", "INT3 per channel", [row], curves, [])
+    page = path.read_text(encoding="utf-8")
+    assert "Hebrew" in page
+    assert "heb_Hebr" not in page

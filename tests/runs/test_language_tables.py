@@ -89,6 +89,10 @@ def test_the_heat_map_holds_every_damage_and_darkens_with_it(group):
         "the largest 20 %",
     )
     for code, row in zip(table.languages, table.rows, strict=True):
+        # Each square stands below the heading of its own variant.
+        for heading, variant in (("the largest 20 %", "magnitude-0.2"), ("layer 1", "layers-1")):
+            cell = row[table.columns.index(heading)]
+            assert cell.sort == pytest.approx(group.languages[variant][code]["relative"], rel=1e-5)
         assert row[1].sort == pytest.approx(group.languages["none"][code]["relative"], rel=1e-5)
         for cell in row[1:]:
             assert cell.look == ("more" if cell.sort >= 0 else "less")

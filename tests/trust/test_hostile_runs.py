@@ -9,13 +9,16 @@ import pytest
 
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.models.model import Model
+from jaxprotect.runs.minimal_folder import read_minimal
+from jaxprotect.runs.recommend_folder import read_recommendation
 from jaxprotect.runs.report import write_report
 from jaxprotect.runs.results import ORIGINAL, Run, append_variant, open_run, read_run, save_original
+from jaxprotect.runs.sensitivity_page import read_map
 from jaxprotect.runs.statistics_store import StatisticsStore, open_store, read_store
 from jaxprotect.runs.summary import summarise
 from jaxprotect.selection.statistics import Statistics
 from jaxprotect.trees import leaf_paths
-from tests.runs.synthetic import make_run, only
+from tests.runs.synthetic import make_map, make_recommendation, make_run, make_search, only
 from tests.selection.test_scores import random_statistics
 from tests.tiny import CONFIG, random_params
 from tests.trust.mutations import (
@@ -141,6 +144,30 @@ def test_the_manifest_of_a_run_is_refused_or_read_as_it_says(folder, cases):
                 assert list(evaluation.nats) == run.manifest["texts"]["languages"], case
             read_or_refusal(lambda run=run: summarise(run), str(folder), case)
     assert len(cases) / 10 < refused < len(cases)
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "make"),
+    [
+        *((name, read_minimal, make_search) for name in ("summary.json", "curve.csv")),
+        *((name, read_minimal, make_search) for name in ("damages.csv", "location.csv")),
+        *((name, read_map, make_map) for name in ("languages.csv", "location.csv", "overlap.csv")),
+        *((name, read_recommendation, make_recommendation) for name in ("tried.csv",)),
+    ],
+)
+@seeds(30, 300)
+def test_tables_of_commands_are_refused_or_read(tmp_path, cases, name, read, make):
+    """A page is made of them: types, languages and parts of the model must be what they say."""
+    folder = make(tmp_path / "made")
+    path, refused = folder / name, 0
+    whole = path.read_bytes()
+    with memory_limit():
+        for case in cases:
+            generator = np.random.default_rng([4, case])
+            json_too = name.endswith(".json") and case % 2
+            path.write_bytes((damaged_json if json_too else damaged_bytes)(whole, generator))
+            refused += read_or_refusal(lambda: read(folder), str(folder), case) is None
+    assert refused > len(cases) / 4
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "results.jsonl"])
