@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from experiments.common import Setup, main, run_experiment
 from experiments.interventions import Variants, nothing
-from jaxprotect.errors import InputError
+from jaxprotect.errors import unknown_name
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.results import Run
@@ -46,7 +46,7 @@ class Config:
         """Refuse quantizers that are not in the table."""
         unknown = [name for name in self.quantizers if name not in QUANTIZERS]
         if unknown:
-            raise InputError(f"`quantizers` has {unknown[0]!r}; allowed are {list(QUANTIZERS)}")
+            raise unknown_name("quantizers", unknown[0], QUANTIZERS, verb="has")
 
 
 def variants(config: Config, model: Model) -> Variants:

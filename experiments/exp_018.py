@@ -24,7 +24,7 @@ from experiments.exp_009 import QUANTIZERS
 from experiments.exp_018_page import write_calibrations
 from experiments.exp_018_tables import language_matrix, method_rows, print_matrix, print_methods
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError
+from jaxprotect.errors import unknown_name
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
@@ -75,7 +75,7 @@ class Config:
         ):
             unknown = [name for name in given if name not in allowed]
             if unknown:
-                raise InputError(f"`{option}` has {unknown[0]!r}; allowed are {', '.join(allowed)}")
+                raise unknown_name(option, unknown[0], allowed, verb="has")
         masks.target_count(0, None, self.protect)
 
 

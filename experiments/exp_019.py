@@ -28,7 +28,7 @@ from experiments.exp_019_page import write_prefixes
 from experiments.prefix_tables import print_prefixes, tabulate
 from experiments.prefix_variants import PrefixMaker, PrefixVariant, plan
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.evaluation.disparity import disparity
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
@@ -77,8 +77,7 @@ class Config:
         """Refuse what no run can do."""
         unknown = [name for name in self.quantizers if name not in QUANTIZERS]
         if unknown:
-            allowed = ", ".join(QUANTIZERS)
-            raise InputError(f"`quantizers` has {unknown[0]!r}; allowed are {allowed}")
+            raise unknown_name("quantizers", unknown[0], QUANTIZERS, verb="has")
         for option in ("chosen", "learned"):
             low = [size for size in getattr(self, option) if size < 1]
             if low:
@@ -87,7 +86,7 @@ class Config:
             if getattr(self, option) < 1:
                 raise InputError(f"`{option}` is {getattr(self, option)}; it must be at least 1")
         if self.objective not in OBJECTIVES:
-            raise InputError(f"`objective` is {self.objective!r}; allowed are mean, worst")
+            raise unknown_name("objective", self.objective, OBJECTIVES)
         if self.setup.protocol == "seed":
             raise InputError(
                 "`protocol` is 'seed'; a cached prefix takes the place of a start token, which "

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from tqdm.auto import tqdm
 
 from jaxprotect.disk import locked, make_folder, writing
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, did_you_mean_folder
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import read_json
@@ -219,7 +219,8 @@ def read_store(folder: Path, model: Model) -> StatisticsStore:
     """
     path = folder / "manifest.json"
     if not path.exists():
-        raise InputError(f"{folder} holds no statistics: it has no manifest.json")
+        meant = did_you_mean_folder(folder, "manifest.json")
+        raise InputError(f"{folder} holds no statistics: it has no manifest.json{meant}")
     manifest = read_json(path)
     _check_manifest(manifest, path)
     if manifest["model"]["sha256"] != model.sha256:

@@ -21,7 +21,7 @@ import optax
 from jaxtyping import Array, Float
 from tqdm.auto import tqdm
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.evaluation.batches import Batch
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import evaluate_encoded
@@ -68,8 +68,7 @@ class Learning:
     def __post_init__(self) -> None:
         """Refuse what cannot be learned with."""
         if self.objective not in OBJECTIVES:
-            allowed = ", ".join(OBJECTIVES)
-            raise InputError(f"`objective` is {self.objective!r}; allowed are {allowed}")
+            raise unknown_name("objective", self.objective, OBJECTIVES)
         for name in ("steps", "check_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` is {getattr(self, name)}; it must be at least 1")

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from tqdm.auto import tqdm
 
 from jaxprotect.device_counting import is_elsewhere
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import check_kind, encode
 from jaxprotect.evaluation.texts import Texts
@@ -134,7 +134,7 @@ def language_statistics(
     """
     check_dense("params", params)
     if labels not in LABELS:
-        raise InputError(f"`labels` is {labels!r}; allowed are {', '.join(LABELS)}")
+        raise unknown_name("labels", labels, LABELS)
     if language is not None and language not in encoded.languages:
         raise InputError(f"`language` is {language!r}; the texts have {list(encoded.languages)}")
     check_kind(encoded, config)
