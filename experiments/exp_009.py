@@ -11,7 +11,8 @@ Expected: see the README; nothing to speak of at 8 bits, small at 4, large at 2.
 
 from dataclasses import dataclass, replace
 
-from experiments.common import Setup, main, run_experiment
+from experiments.command_line import main
+from experiments.common import Setup, run_experiment
 from experiments.interventions import Variants, nothing
 from jaxprotect.errors import unknown_name
 from jaxprotect.models.model import Model

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.common import Setup, load_model_of, main, manifest
+from experiments.command_line import main
+from experiments.common import Setup, load_model_of, manifest
 from experiments.exp_015_page import write_answers
 from experiments.language_sets import LanguageAnswers, language_questions
 from experiments.split_summary import across_splits, print_across, variant_name

@@ -21,7 +21,8 @@ from typing import Annotated, Any
 import tyro
 
 from experiments.byte_ratios import byte_ratios, print_byte_ratios
-from experiments.common import Setup, load_model_of, main
+from experiments.command_line import main
+from experiments.common import Setup, load_model_of
 from experiments.exp_009 import QUANTIZERS
 from experiments.exp_016_page import write_minimal_sets
 from experiments.splits import load_splits

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.calibrations import METHODS, Calibrated, Material, fit
-from experiments.common import Setup, load_model_of, main, manifest
+from experiments.command_line import main
+from experiments.common import Setup, load_model_of, manifest
 from experiments.exp_009 import QUANTIZERS
 from experiments.exp_018_page import write_calibrations
 from experiments.exp_018_tables import language_matrix, method_rows, print_matrix, print_methods

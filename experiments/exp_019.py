@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tqdm.auto import tqdm
 
-from experiments.common import Setup, load_model_of, main, manifest
+from experiments.command_line import main
+from experiments.common import Setup, load_model_of, manifest
 from experiments.exp_009 import QUANTIZERS
 from experiments.exp_019_page import write_prefixes
 from experiments.prefix_tables import print_prefixes, tabulate
@@ -37,6 +37,7 @@ from jaxprotect.evaluation.recovery import recovery
 from jaxprotect.models.model import Model
 from jaxprotect.models.prefix import Prefix, check_prefix_length, prefix_bytes
 from jaxprotect.models.transformer import Params
+from jaxprotect.progress import progress
 from jaxprotect.quantization.quantize import quantize_tree
 from jaxprotect.quantization.size import original_size, protected_size
 from jaxprotect.runs.results import ORIGINAL, Run, append_variant, open_run, write_csv
@@ -160,7 +161,7 @@ def _measure(
     todo = [variant for variant in variants if variant.name not in finished]
     nothing = masks.none(model.params)
     weights: dict[str, Params] = {ORIGINAL: model.params}
-    bar = tqdm(todo, initial=len(variants) - len(todo), total=len(variants), unit="variant")
+    bar = progress(todo, initial=len(variants) - len(todo), total=len(variants), unit="variant")
     for variant in bar:
         bar.set_description(variant.name)
         maker_of = (variant.prefix or variant.weights).split("--")[0]

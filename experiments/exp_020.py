@@ -18,7 +18,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.common import Setup, load_model_of, main, manifest
+from experiments.command_line import main
+from experiments.common import Setup, load_model_of, manifest
 from experiments.exp_020_page import print_frontier, write_frontier
 from experiments.splits import load_splits
 from jaxprotect.errors import InputError, unknown_name
