@@ -17,7 +17,7 @@ import tyro
 from benchmarks.memory import answer_of
 from benchmarks.rows import Row, as_markdown, measured
 from benchmarks.shapes import Options
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 
 BENCHMARKS = (
     "loss",
@@ -55,7 +55,7 @@ class Config:
         """Refuse benchmarks that do not exist."""
         unknown = [name for name in self.only if name not in BENCHMARKS]
         if unknown:
-            raise InputError(f"`only` has {unknown[0]!r}; allowed are {', '.join(BENCHMARKS)}")
+            raise unknown_name("only", unknown[0], BENCHMARKS, verb="has")
         if self.options.repeats < 1:
             raise InputError(f"`repeats` is {self.options.repeats}; it must be at least 1")
 

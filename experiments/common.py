@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -13,8 +13,6 @@ from experiments.replication import (
     replication_table,
     study_model,
 )
-from jaxprotect.compile_cache import keep_compiled
-from jaxprotect.endings import end_in_one_line
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded, Start
 from jaxprotect.evaluation.evaluate import encode
@@ -165,9 +163,6 @@ def run_experiments(
     return run
 
 
-Config = TypeVar("Config")
-
-
 def run_experiment(name: str, config: Any, variants: Callable[[Any, Model], list[Variant]]) -> Run:
     """Run one experiment into its own folder.
 
@@ -181,14 +176,3 @@ def run_experiment(name: str, config: Any, variants: Callable[[Any, Model], list
     """
     out = config.setup.out or Path("runs") / name
     return run_experiments(config.setup, lambda model: {name: variants(config, model)}, out)
-
-
-def main(config: type[Config], run: Callable[[Config], Any]) -> None:
-    """Command line of an experiment: options from the Config.
-
-    Args:
-        config: a dataclass of options.
-        run: what to do with them; `jaxprotect.endings` says how it may end.
-    """
-    keep_compiled()
-    end_in_one_line(lambda: run(tyro.cli(config, config=(tyro.conf.OmitArgPrefixes,))))

@@ -11,9 +11,10 @@ Expected: see the README; nothing to speak of at 8 bits, small at 4, large at 2.
 
 from dataclasses import dataclass, replace
 
-from experiments.common import Setup, main, run_experiment
+from experiments.command_line import main
+from experiments.common import Setup, run_experiment
 from experiments.interventions import Variants, nothing
-from jaxprotect.errors import InputError
+from jaxprotect.errors import unknown_name
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.results import Run
@@ -46,7 +47,7 @@ class Config:
         """Refuse quantizers that are not in the table."""
         unknown = [name for name in self.quantizers if name not in QUANTIZERS]
         if unknown:
-            raise InputError(f"`quantizers` has {unknown[0]!r}; allowed are {list(QUANTIZERS)}")
+            raise unknown_name("quantizers", unknown[0], QUANTIZERS, verb="has")
 
 
 def variants(config: Config, model: Model) -> Variants:

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.calibrations import METHODS, Calibrated, Material, fit
-from experiments.common import Setup, load_model_of, main, manifest
+from experiments.command_line import main
+from experiments.common import Setup, load_model_of, manifest
 from experiments.exp_009 import QUANTIZERS
 from experiments.exp_018_page import write_calibrations
 from experiments.exp_018_tables import language_matrix, method_rows, print_matrix, print_methods
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError
+from jaxprotect.errors import unknown_name
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
@@ -75,7 +76,7 @@ class Config:
         ):
             unknown = [name for name in given if name not in allowed]
             if unknown:
-                raise InputError(f"`{option}` has {unknown[0]!r}; allowed are {', '.join(allowed)}")
+                raise unknown_name(option, unknown[0], allowed, verb="has")
         masks.target_count(0, None, self.protect)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.evaluation.batches import Batch, Row, batches_of
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.evaluation.windows import prefixed_windows, rolling_windows
@@ -127,7 +127,7 @@ def encode_texts(
     if max_batch is not None and max_batch < 1:
         raise InputError(f"`max_batch` is {max_batch}; it must be at least 1")
     if start not in STARTS:
-        raise InputError(f"`start` is {start!r}; allowed are {', '.join(STARTS)}")
+        raise unknown_name("start", start, STARTS)
     _check_prefix_tokens(prefix_tokens, context, start)
     prefix = _start_token(tokenizer) if start == "prefix" else None
     # The slot is one input, however many positions the prefix takes.

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from jaxprotect.evaluation.damage import Row
 from jaxprotect.evaluation.disparity import compare, disparity
@@ -17,6 +16,7 @@ from jaxprotect.models.axes import Eligible
 from jaxprotect.models.config import require_causal
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
+from jaxprotect.progress import progress
 from jaxprotect.quantization.packed_params import check_dense
 from jaxprotect.quantization.scheme import Scheme
 from jaxprotect.quantization.size import protected_size
@@ -133,15 +133,15 @@ def try_budget(
         if not techniques:
             require_causal(config, f"`techniques` {', '.join(options.techniques)}")
         combine = False  # with what was left out
-    bar = tqdm(total=len(techniques) + combine, unit="technique", desc="recommend")
+    bar = progress(total=len(techniques) + combine, unit="technique", desc="recommend")
 
-    def progress(names: Sequence[str]):
+    def named(names: Sequence[str]):
         for name in names:
             bar.set_postfix_str(name)
             yield name
             bar.update()
 
-    singles = best_of_each(place.ground, budget, base, techniques, progress=progress)
+    singles = best_of_each(place.ground, budget, base, techniques, progress=named)
     made = []
     if combine:
         bar.set_postfix_str("combinations")

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from tqdm.auto import tqdm
 
 from jaxprotect.evaluation.batches import bucket_length
 from jaxprotect.evaluation.encoding import Encoded
@@ -24,6 +23,7 @@ from jaxprotect.evaluation.loss import masked_hidden
 from jaxprotect.models.axes import contracted_axes, layer_axis
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import PADDING, Params
+from jaxprotect.progress import progress
 from jaxprotect.selection.head_moments import head_inputs, head_moments
 from jaxprotect.selection.per_sentence import MeasuredKernel, by_path, is_measured, make_probes
 from jaxprotect.selection.rows import halved
@@ -200,7 +200,7 @@ def masked_statistics(
         The statistics, in float32.
     """
     total: Any = None
-    bar = tqdm(batches, desc=label, unit="batch", leave=False)
+    bar = progress(batches, desc=label, unit="batch")
     for _, of_sentence in itertools.groupby(bar, key=lambda batch: batch.sentence):
         parts = (
             copy_statistics(params, b.tokens, b.scored, b.uniform, config, drawn)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 
 TECHNIQUE_NAMES = (
     "round_to_nearest",
@@ -38,10 +38,9 @@ class Options:
     def __post_init__(self) -> None:
         """Refuse techniques that do not exist, or none."""
         unknown = [name for name in self.techniques if name not in TECHNIQUE_NAMES]
-        if unknown or not self.techniques:
-            arrived = repr(unknown[0]) if unknown else "empty"
-            raise InputError(
-                f"`techniques` has {arrived}; allowed are {', '.join(TECHNIQUE_NAMES)}"
-            )
+        if unknown:
+            raise unknown_name("techniques", unknown[0], TECHNIQUE_NAMES, verb="has")
+        if not self.techniques:
+            raise InputError(f"`techniques` is empty; allowed are {', '.join(TECHNIQUE_NAMES)}")
         if self.rounds < 1:
             raise InputError(f"`rounds` is {self.rounds}; it must be at least 1")

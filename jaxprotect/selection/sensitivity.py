@@ -7,10 +7,9 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-from tqdm.auto import tqdm
 
 from jaxprotect.device_counting import is_elsewhere
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import check_kind, encode
 from jaxprotect.evaluation.texts import Texts
@@ -19,6 +18,7 @@ from jaxprotect.models.axes import contracted_axes, is_matrix, layer_axis
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params, embed, run_blocks
+from jaxprotect.progress import progress
 from jaxprotect.quantization.packed_params import check_dense
 from jaxprotect.selection.head_moments import (
     add_lookup,
@@ -134,7 +134,7 @@ def language_statistics(
     """
     check_dense("params", params)
     if labels not in LABELS:
-        raise InputError(f"`labels` is {labels!r}; allowed are {', '.join(LABELS)}")
+        raise unknown_name("labels", labels, LABELS)
     if language is not None and language not in encoded.languages:
         raise InputError(f"`language` is {language!r}; the texts have {list(encoded.languages)}")
     check_kind(encoded, config)
@@ -164,7 +164,7 @@ def _causal_statistics(
 ) -> Statistics:
     """The same of a causal model; see `masked_statistics`."""
     total: Any = None
-    for batch in tqdm(batches, desc=label, unit="batch", leave=False):
+    for batch in progress(batches, desc=label, unit="batch"):
         uniform = batch.uniform if drawn else None
         part = _row_statistics(params, batch.tokens, batch.scored, uniform, config)
         total = part if total is None else _add(total, part)

@@ -187,7 +187,7 @@ def test_a_scheme_applies_what_quantize_applies():
     ("options", "message"),
     [
         ({"techniques": ("magic",)}, "`techniques` has 'magic'; allowed are round_to_nearest"),
-        ({"techniques": ()}, "`techniques` has empty"),
+        ({"techniques": ()}, "`techniques` is empty"),
         ({"rounds": 0}, "`rounds` is 0"),
     ],
 )
