@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
+from jaxprotect.models.sharding import whole
+
 TILE = 2**17
 """Most weights whose sums are kept at once (three float32 sums: 1.5 MiB)."""
 
@@ -104,7 +106,7 @@ def _product_backward(equation: str, residuals: tuple, dy: Array) -> tuple:
     x, kernel, valid, output_largest = residuals
     inputs, rest = equation.split(",")
     into, out = rest.split("->")
-    dx = jnp.einsum(f"{out},{into}->{inputs}", dy, kernel)
+    dx = jnp.einsum(f"{out},{into}->{inputs}", whole(dy), whole(kernel))
     batch, length = x.shape[:2]
     # The gradient as [inputs, outputs], whatever the axes are called.
     total, absolute, square = (

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import jax
@@ -17,10 +18,12 @@ from jaxprotect.evaluation.texts import Texts
 from jaxprotect.memory import smaller_batches
 from jaxprotect.models.axes import contracted_axes, is_matrix, layer_axis
 from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.meshes import DATA, mesh_of
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params, embed, run_blocks
 from jaxprotect.quantization.packed_params import check_dense
 from jaxprotect.selection.head_moments import HeadMoments, add_lookup, head_moments, lookup_moments
+from jaxprotect.selection.mesh_statistics import add_batches, at_once
 from jaxprotect.selection.per_sentence import MeasuredKernel, make_probes
 from jaxprotect.selection.rows import language_rows, row_batches
 from jaxprotect.selection.statistics import InputStatistics, Statistics, add
@@ -142,19 +145,26 @@ def language_statistics(
             tight=_padding_costs_more(params),
         )
     )
+    mesh = mesh_of(params)
+    steps = list(at_once(batches, 1 if mesh is None else mesh.shape[DATA]))
     total = None
     with smaller_batches([batch.tokens.shape for batch in batches]):
-        for batch in tqdm(batches, desc=language or "statistics", unit="batch", leave=False):
-            uniform = batch.uniform if labels == "model" else None
-            part = _row_statistics(params, batch.tokens, batch.scored, uniform, config)
-            total = part if total is None else _add(total, part)
+        for step in tqdm(steps, desc=language or "statistics", unit="batch", leave=False):
+            arrays = [(b.tokens, b.scored, b.uniform if labels == "model" else None) for b in step]
+            if mesh is None:
+                part = _row_statistics(params, *arrays[0], config)
+                total = part if total is None else _add(total, part)
+            else:
+                total = add_batches(
+                    total, params, arrays, _row_statistics, config=config, mesh=mesh
+                )
         assert total is not None
         finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(total.square))
     if not finite:
         raise InputError(
             f"`params` give gradients that are not finite in {language or 'some language'}"
         )
-    return total.replace(sentences=len(rows), tokens=sum(int(r.scored.sum()) for r in rows))
+    return replace(total, sentences=len(rows), tokens=sum(int(r.scored.sum()) for r in rows))
 
 
 _add = jax.jit(add, donate_argnums=0)
