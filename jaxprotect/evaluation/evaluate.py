@@ -23,11 +23,11 @@ from jaxprotect.models.model import Model
 from jaxprotect.models.prefix import Prefix
 from jaxprotect.models.transformer import Params
 
-_batch_nats = jax.jit(sentence_nats, static_argnames="config")
+batch_nats = jax.jit(sentence_nats, static_argnames="config")
 
 
 @functools.partial(jax.jit, static_argnames=("config", "mesh"))
-def _batch_nats_on(
+def batch_nats_on(
     weights: tuple[Params, Prefix | None],
     tokens: Array,
     scored: Array,
@@ -35,7 +35,7 @@ def _batch_nats_on(
     config: ModelConfig,
     mesh: Mesh,
 ) -> Array:
-    """As `_batch_nats`, each group of devices on its own rows; every device has all nats."""
+    """As `batch_nats`, each group of devices on its own rows; every device has all nats."""
 
     def nats(weights: tuple[Params, Prefix | None], tokens: Array, scored: Array) -> Array:
         params, prefix = weights
@@ -48,11 +48,11 @@ def _row_nats(
     params: Params, batch: Batch, config: ModelConfig, prefix: Prefix | None, mesh: Mesh | None
 ) -> Float[Array, "B"]:
     if mesh is None:
-        return _batch_nats(params, batch.tokens, batch.scored, config=config, prefix=prefix)
+        return batch_nats(params, batch.tokens, batch.scored, config=config, prefix=prefix)
     rows: list[Any] = [
         on_rows(padded_rows(values, mesh), mesh) for values in (batch.tokens, batch.scored)
     ]
-    nats = _batch_nats_on((params, prefix), *rows, config=config, mesh=mesh)
+    nats = batch_nats_on((params, prefix), *rows, config=config, mesh=mesh)
     return nats[: batch.tokens.shape[0]]
 
 

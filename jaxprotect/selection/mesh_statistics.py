@@ -73,11 +73,11 @@ def add_batches(
         return on_rows(filled, mesh)
 
     together = jax.tree.map(stacked, *batches)
-    return _add_batches(total, params, together, function=function, config=config, mesh=mesh)
+    return add_stacked(total, params, together, function=function, config=config, mesh=mesh)
 
 
 @functools.partial(jax.jit, static_argnames=("function", "config", "mesh"), donate_argnames="total")
-def _add_batches(
+def add_stacked(
     total: Statistics | None,
     params: Params,
     together: Any,
@@ -86,6 +86,8 @@ def _add_batches(
     config: ModelConfig,
     mesh: Mesh,
 ) -> Statistics:
+    """As `add_batches`, of arrays [groups, ...] that lie on the mesh."""
+
     def own(params: Params, together: Any) -> Statistics:
         batch = jax.tree.map(lambda array: array[0], together)
         return jax.tree.map(lambda leaf: leaf[None], function(params, *batch, config))

@@ -171,10 +171,10 @@ def _causal_statistics(
     for step in progress(steps, desc=label, unit="batch"):
         arrays = [(b.tokens, b.scored, b.uniform if drawn else None) for b in step]
         if mesh is None:
-            part = _row_statistics(params, *arrays[0], config)
+            part = row_statistics(params, *arrays[0], config)
             total = part if total is None else _add(total, part)
         else:
-            total = add_batches(total, params, arrays, _row_statistics, config=config, mesh=mesh)
+            total = add_batches(total, params, arrays, row_statistics, config=config, mesh=mesh)
     assert total is not None
     return total.replace(
         sentences=sum(batch.rows for batch in batches),
@@ -192,7 +192,7 @@ def _padding_costs_more(params: Params) -> bool:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _row_statistics(
+def row_statistics(
     params: Params,
     tokens: Int[Array, "B T1"],
     scored: Bool[Array, "B T1"],
