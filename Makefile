@@ -15,10 +15,10 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python -m experiments.quickstart
 
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 30 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30 -m "not slow"
 
 test-all: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -43,7 +43,7 @@ test-lowest: $(VENV)/.installed-test
 	$(PYTHON) -m venv $(VENV)/lowest
 	$(VENV)/lowest/bin/python -m pip install --quiet -r $(VENV)/lowest.txt
 	$(VENV)/lowest/bin/python -m pip install --quiet --no-deps -e .
-	$(VENV)/lowest/bin/python -m pytest -n 2 --dist loadfile --durations 30 -m "not slow"
+	$(VENV)/lowest/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 30 -m "not slow"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

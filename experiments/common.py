@@ -18,6 +18,7 @@ from jaxprotect.evaluation.encoding import Encoded, Start
 from jaxprotect.evaluation.evaluate import encode
 from jaxprotect.evaluation.texts import Texts, load_texts
 from jaxprotect.models.hub import load_model
+from jaxprotect.models.meshes import on_mesh
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.runs.report import write_report
@@ -35,6 +36,8 @@ class Setup:
     Args:
         model: a hub id, a Hugging Face folder, or `reference`, the model that ships.
         revision: commit, branch or tag of a hub id.
+        mesh: devices, such as data=4,model=2; all of them by default. Another one may continue a
+            run.
         texts: a folder of `<language>.txt`, `flores`, or `reference`, the texts that ship.
         languages: languages to measure; all by default.
         split: sentences to measure on.
@@ -49,6 +52,7 @@ class Setup:
 
     model: str = "reference"
     revision: str | None = None
+    mesh: str | None = None
     texts: str = "reference"
     languages: tuple[str, ...] | None = None
     split: Literal["select", "tune", "test", "all"] = "test"
@@ -76,8 +80,8 @@ class Setup:
 
 
 def load_model_of(setup: Setup) -> Model:
-    """The model of a setup."""
-    return load_model(setup.model, revision=setup.revision)
+    """The model of a setup, on its devices."""
+    return on_mesh(load_model(setup.model, revision=setup.revision), setup.mesh)
 
 
 def load_inputs(setup: Setup) -> tuple[Model, Texts, Encoded]:
@@ -103,7 +107,7 @@ def manifest(
 ) -> dict[str, Any]:
     """What the run is about: enough to know, later, what its numbers are numbers of."""
     config = asdict(setup) | {"spec": asdict(setup.quantizer)}
-    del config["out"]
+    del config["out"], config["mesh"]
     return {
         "config": config,
         "model": {

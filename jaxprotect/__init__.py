@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaxprotect.models.census import census, census_of
     from jaxprotect.models.checkpoint import save_model_folder
     from jaxprotect.models.config import ModelConfig
+    from jaxprotect.models.meshes import on_mesh
     from jaxprotect.models.model import Model
     from jaxprotect.models.prefill import make_prefix
     from jaxprotect.models.prefix import Prefix, prefix_bytes
@@ -78,6 +79,7 @@ _HOMES = {
     "location": "selection.overlap",
     "make_prefix": "models.prefill",
     "masks": "selection.masks",
+    "on_mesh": "models.meshes",
     "overlap_matrix": "selection.overlap",
     "pack": "runs.packed_files",
     "packed_file_size": "runs.packed_files",
@@ -123,6 +125,7 @@ __all__ = [
     "location",
     "make_prefix",
     "masks",
+    "on_mesh",
     "overlap_matrix",
     "pack",
     "packed_file_size",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from jaxprotect.commands.options import (
-    ModelOptions,
+    PlacedModelOptions,
     Reference,
     Split,
     Switch,
@@ -40,7 +40,7 @@ class Evaluate:
         json: print one JSON document.
     """
 
-    source: Annotated[ModelOptions, group("model")] = ModelOptions()
+    source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
     measured: Annotated[TextOptions, group("texts")] = TextOptions()
     split: Split = "test"
     start: Literal["prefix", "shift"] = "prefix"

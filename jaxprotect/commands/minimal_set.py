@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from jaxprotect.commands.options import (
-    ModelOptions,
+    PlacedModelOptions,
     Reference,
     Switch,
     TextOptions,
@@ -43,7 +43,7 @@ class MinimalSet:
         json: print one JSON document.
     """
 
-    source: Annotated[ModelOptions, group("model")] = ModelOptions()
+    source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
     measured: Annotated[TextOptions, group("texts")] = TextOptions()
     share: float | None = None
     relative: float | None = None

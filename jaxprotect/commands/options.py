@@ -54,6 +54,31 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlacedModelOptions:
+    """Where the model comes from, and the devices that it is put on.
+
+    Args:
+        model: `reference` (ships with jaxprotect), a Hugging Face or packed folder, or a hub id.
+        revision: commit, branch or tag of a hub id.
+        mesh: devices: `model` of them share one copy of the weights, `data` copies work on
+            different sentences.
+    """
+
+    model: str = "reference"
+    revision: Annotated[str | None, tyro.conf.arg(help_behavior_hint="(default: main)")] = None
+    mesh: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="data=N,model=M", help_behavior_hint="(default: all devices)"),
+    ] = None
+
+    def load(self) -> Any:
+        """The model, on its devices."""
+        from jaxprotect.models.meshes import on_mesh
+
+        return on_mesh(ModelOptions(model=self.model, revision=self.revision).load(), self.mesh)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextOptions:
     """Which sentences it is measured on.
 

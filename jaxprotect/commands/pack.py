@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from jaxprotect.commands.options import ModelOptions, Switch, group, print_json
+from jaxprotect.commands.options import PlacedModelOptions, Switch, group, print_json
 from jaxprotect.errors import InputError
 from jaxprotect.quantization.spec import QuantSpec
 
@@ -26,7 +26,7 @@ class Pack:
         json: print one JSON document.
     """
 
-    source: Annotated[ModelOptions, group("model")] = ModelOptions()
+    source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
     out: Path = Path("packed")
     mask: Path | None = None
     protect: float | None = None

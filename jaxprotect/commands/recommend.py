@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from jaxprotect.commands.options import (
-    ModelOptions,
+    PlacedModelOptions,
     Reference,
     Switch,
     TextOptions,
@@ -42,7 +42,7 @@ class Recommend:
     """
 
     budget_bytes: int
-    source: Annotated[ModelOptions, group("model")] = ModelOptions()
+    source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
     measured: Annotated[TextOptions, group("texts")] = TextOptions()
     eligible: Literal["matrices", "weights", "everything"] = "matrices"
     options: Annotated[Options, group("technique")] = Options()

@@ -4,7 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from jaxprotect.commands.options import ModelOptions, Split, Switch, TextOptions, group, print_json
+from jaxprotect.commands.options import (
+    PlacedModelOptions,
+    Split,
+    Switch,
+    TextOptions,
+    group,
+    print_json,
+)
 from jaxprotect.quantization.spec import QuantSpec
 
 
@@ -29,7 +36,7 @@ class Sensitivity:
         json: print one JSON document.
     """
 
-    source: Annotated[ModelOptions, group("model")] = ModelOptions()
+    source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
     measured: Annotated[TextOptions, group("texts")] = TextOptions()
     split: Split = "select"
     labels: Literal["data", "model"] = "data"

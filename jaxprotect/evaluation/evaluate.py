@@ -1,11 +1,16 @@
 """(model, texts) -> nats of every sentence."""
 
+import functools
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
 
 from jaxprotect.errors import InputError
+from jaxprotect.evaluation.batches import Batch
 from jaxprotect.evaluation.encoding import Encoded, Start, encode_texts
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.loss import sentence_nats
@@ -13,11 +18,42 @@ from jaxprotect.evaluation.masked_copies import Masking, encode_masked
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.memory import smaller_batches
 from jaxprotect.models.config import ModelConfig, require_causal
+from jaxprotect.models.meshes import by_rows, everywhere, mesh_of, on_rows, padded_rows
 from jaxprotect.models.model import Model
 from jaxprotect.models.prefix import Prefix
 from jaxprotect.models.transformer import Params
 
-_batch_nats = jax.jit(sentence_nats, static_argnames="config")
+batch_nats = jax.jit(sentence_nats, static_argnames="config")
+
+
+@functools.partial(jax.jit, static_argnames=("config", "mesh"))
+def batch_nats_on(
+    weights: tuple[Params, Prefix | None],
+    tokens: Array,
+    scored: Array,
+    *,
+    config: ModelConfig,
+    mesh: Mesh,
+) -> Array:
+    """As `batch_nats`, each group of devices on its own rows; every device has all nats."""
+
+    def nats(weights: tuple[Params, Prefix | None], tokens: Array, scored: Array) -> Array:
+        params, prefix = weights
+        return sentence_nats(params, tokens, scored, config, prefix)
+
+    return everywhere(by_rows(nats, mesh)(weights, tokens, scored), mesh)
+
+
+def _row_nats(
+    params: Params, batch: Batch, config: ModelConfig, prefix: Prefix | None, mesh: Mesh | None
+) -> Float[Array, "B"]:
+    if mesh is None:
+        return batch_nats(params, batch.tokens, batch.scored, config=config, prefix=prefix)
+    rows: list[Any] = [
+        on_rows(padded_rows(values, mesh), mesh) for values in (batch.tokens, batch.scored)
+    ]
+    nats = batch_nats_on((params, prefix), *rows, config=config, mesh=mesh)
+    return nats[: batch.tokens.shape[0]]
 
 
 def encode(
@@ -99,7 +135,7 @@ def evaluate_encoded(
     """Nats of every sentence of encoded texts; compiles once per batch shape.
 
     Args:
-        params: parameter tree.
+        params: parameter tree; on a mesh, each group of devices works on its rows of a batch.
         encoded: tokenised texts.
         config: the architecture.
         prefix: cached tokens in the place of the start token.
@@ -120,12 +156,10 @@ def evaluate_encoded(
             )
         # Token ids are static under jit: other tokens would compile everything anew.
         prefix = replace(prefix, tokens=())
+    mesh = mesh_of(params)
     # Dispatch is asynchronous: every batch is queued before the first result is read.
     with smaller_batches(encoded.shapes):
-        of_rows = [
-            _batch_nats(params, b.tokens, b.scored, config=config, prefix=prefix)
-            for b in encoded.batches
-        ]
+        of_rows = [_row_nats(params, batch, config, prefix, mesh) for batch in encoded.batches]
         nats = encoded.by_sentence([np.asarray(values) for values in of_rows])
     for language, values in nats.items():
         if not np.isfinite(values).all():

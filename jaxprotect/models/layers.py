@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.positions import alibi_slopes, rotary_tables, rotate, visible
+from jaxprotect.models.sharding import whole
 
 
 def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -178,7 +179,7 @@ def attention(
     scores_BxHxTxS = jnp.where(seen, scores_BxHxTxS, jnp.finfo(jnp.float32).min)
     weights_BxHxTxS = jax.nn.softmax(scores_BxHxTxS.astype(jnp.float32)).astype(x.dtype)
     mixed_BxTxHxK = jnp.einsum("bhts,bshk->bthk", weights_BxHxTxS, v_BxSxHxK)
-    return project(mixed_BxTxHxK, params["out"], "bthk,hkd->btd")
+    return whole(project(whole(mixed_BxTxHxK), params["out"], "bthk,hkd->btd"))
 
 
 def mlp(
@@ -191,4 +192,4 @@ def mlp(
         hidden_BxTxF = activation(project(x, params["gate"], "btd,df->btf")) * hidden_BxTxF
     else:
         hidden_BxTxF = activation(hidden_BxTxF)
-    return project(hidden_BxTxF, params["down"], "btf,fd->btd")
+    return whole(project(whole(hidden_BxTxF), params["down"], "btf,fd->btd"))

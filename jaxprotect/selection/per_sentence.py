@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
+from jaxprotect.models.sharding import whole
 from jaxprotect.selection.statistics import InputStatistics
 
 TILE = 2**17
@@ -138,7 +139,7 @@ def _product_backward(equation: str, joined: bool, residuals: tuple, dy: Array) 
     x, kernel, valid, output_largest = residuals
     inputs, rest = equation.split(",")
     into, out = rest.split("->")
-    dx = jnp.einsum(f"{out},{into}->{inputs}", dy, kernel)
+    dx = jnp.einsum(f"{out},{into}->{inputs}", whole(dy), whole(kernel))
     batch, length = (1, x.shape[0] * x.shape[1]) if joined else x.shape[:2]
     # The gradient as [inputs, outputs], whatever the axes are called.
     total, absolute, square = (

@@ -16,6 +16,7 @@ from jaxprotect.evaluation.texts import Texts
 from jaxprotect.memory import smaller_batches
 from jaxprotect.models.axes import contracted_axes, is_matrix, layer_axis
 from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.meshes import DATA, mesh_of
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params, embed, run_blocks
 from jaxprotect.progress import progress
@@ -27,6 +28,7 @@ from jaxprotect.selection.head_moments import (
     lookup_moments,
 )
 from jaxprotect.selection.masked_statistics import copy_batches, masked_statistics
+from jaxprotect.selection.mesh_statistics import add_batches, at_once
 from jaxprotect.selection.per_sentence import MeasuredKernel, by_path, make_probes
 from jaxprotect.selection.rows import RowBatch, language_rows, row_batches
 from jaxprotect.selection.statistics import InputStatistics, Statistics, add
@@ -163,11 +165,16 @@ def _causal_statistics(
     params: Params, batches: Sequence[RowBatch], config: ModelConfig, *, drawn: bool, label: str
 ) -> Statistics:
     """The same of a causal model; see `masked_statistics`."""
+    mesh = mesh_of(params)
+    steps = list(at_once(batches, 1 if mesh is None else mesh.shape[DATA]))
     total: Any = None
-    for batch in progress(batches, desc=label, unit="batch"):
-        uniform = batch.uniform if drawn else None
-        part = _row_statistics(params, batch.tokens, batch.scored, uniform, config)
-        total = part if total is None else _add(total, part)
+    for step in progress(steps, desc=label, unit="batch"):
+        arrays = [(b.tokens, b.scored, b.uniform if drawn else None) for b in step]
+        if mesh is None:
+            part = row_statistics(params, *arrays[0], config)
+            total = part if total is None else _add(total, part)
+        else:
+            total = add_batches(total, params, arrays, row_statistics, config=config, mesh=mesh)
     assert total is not None
     return total.replace(
         sentences=sum(batch.rows for batch in batches),
@@ -185,7 +192,7 @@ def _padding_costs_more(params: Params) -> bool:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _row_statistics(
+def row_statistics(
     params: Params,
     tokens: Int[Array, "B T1"],
     scored: Bool[Array, "B T1"],

@@ -52,7 +52,7 @@ def shuffled(params: dict, spec: QuantSpec, seed: int = 0) -> dict:
 
 
 @EACH_SPEC
-@pytest.mark.parametrize("width", [2, 3, 8])
+@pytest.mark.parametrize("width", [2, pytest.param(3, marks=pytest.mark.slow), 8])
 def test_uniform_bits_are_the_uniform_quantizer(spec, width):
     params = random_params()
     mask = masks.by_magnitude(params, fraction=0.1)
@@ -65,7 +65,9 @@ def test_uniform_bits_are_the_uniform_quantizer(spec, width):
     assert size.total == protected_size(params, mask, other).total
 
 
-@pytest.mark.parametrize("config", [CONFIG, SEPARATE], ids=["fused", "separate"])
+@pytest.mark.parametrize(
+    "config", [CONFIG, pytest.param(SEPARATE, marks=pytest.mark.slow)], ids=["fused", "separate"]
+)
 @EACH_SPEC
 def test_each_channel_has_the_bits_it_was_given(spec, config):
     params = random_params(config)

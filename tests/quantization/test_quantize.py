@@ -29,7 +29,9 @@ SPECS = [
 ]
 
 
-@pytest.mark.parametrize("config", [CONFIG, SEPARATE], ids=["fused", "separate"])
+@pytest.mark.parametrize(
+    "config", [CONFIG, pytest.param(SEPARATE, marks=pytest.mark.slow)], ids=["fused", "separate"]
+)
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.label}-{spec.scale_from}")
 def test_everything_protected_is_the_identity(spec, config):
     params = random_params(config)

@@ -101,7 +101,10 @@ def test_the_options_name_the_techniques():
         if name not in UNMEASURABLE
     ],
 )
-@pytest.mark.parametrize("budget", [budget_of(3), budget_of(4, 700), budget_of(6, 5000)])
+@pytest.mark.parametrize(
+    "budget",
+    [budget_of(3), pytest.param(budget_of(4, 700), marks=pytest.mark.slow), budget_of(6, 5000)],
+)
 def test_no_scheme_is_larger_than_its_budget(name, budget):
     reserve = header_reserve(GROUND, BASE)
     if "mixed" in name and budget - reserve < budget_of(2):

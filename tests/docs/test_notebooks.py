@@ -13,7 +13,7 @@ import pytest
 
 from jaxprotect.runs.drawing import Drawing
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 NUMBER = re.compile(r"\d[\d,]*\.?\d*")
 CLOSE = 0.05
 """Most that another machine's rounding may move a number, relative to it."""
