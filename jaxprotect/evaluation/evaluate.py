@@ -22,6 +22,7 @@ from jaxprotect.models.meshes import by_rows, everywhere, mesh_of, on_rows, padd
 from jaxprotect.models.model import Model
 from jaxprotect.models.prefix import Prefix
 from jaxprotect.models.transformer import Params
+from jaxprotect.progress import progress
 
 batch_nats = jax.jit(sentence_nats, static_argnames="config")
 
@@ -160,7 +161,8 @@ def evaluate_encoded(
     # Dispatch is asynchronous: every batch is queued before the first result is read.
     with smaller_batches(encoded.shapes):
         of_rows = [_row_nats(params, batch, config, prefix, mesh) for batch in encoded.batches]
-        nats = encoded.by_sentence([np.asarray(values) for values in of_rows])
+        read = progress(of_rows, desc="evaluate", unit="batch")
+        nats = encoded.by_sentence([np.asarray(values) for values in read])
     for language, values in nats.items():
         if not np.isfinite(values).all():
             line = encoded.ids[int(np.flatnonzero(~np.isfinite(values))[0])]

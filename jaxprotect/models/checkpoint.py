@@ -20,6 +20,7 @@ from jaxprotect.models.tensor_names import accepted_names, repeated_names, writt
 from jaxprotect.models.transformer import Params, parameter_shapes
 from jaxprotect.models.weight_files import SINGLE, StoredTensor, WeightFiles, open_weights
 from jaxprotect.models.weight_maps import Slot
+from jaxprotect.progress import progress
 from jaxprotect.trees import leaf_paths, map_leaves
 
 ALIGNMENT = 64
@@ -143,9 +144,13 @@ def _params(files: WeightFiles, config: ModelConfig) -> Params:
                 values[layer] = read(path, layer)
         else:
             values[...] = read(path, None)
+        bar.update()
         return jax.device_put(values)
 
-    params = map_leaves(fill, parameter_shapes(config))
+    shapes = parameter_shapes(config)
+    bar = progress(desc="load", unit="leaf", total=len(leaf_paths(shapes)))
+    params = map_leaves(fill, shapes)
+    bar.close()
     filled = {name for name, _ in assigned.values()}
     for name, slot in repeated_names(config).items():
         if name in files.tensors and name not in filled:

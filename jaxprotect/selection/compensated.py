@@ -14,6 +14,7 @@ from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.models.axes import is_eligible
 from jaxprotect.models.config import ModelConfig, require_causal
 from jaxprotect.models.transformer import Params, block_output, embed, embedding_norm, final_norm
+from jaxprotect.progress import progress
 from jaxprotect.quantization.compensation import Compensation, compensate_leaf
 from jaxprotect.quantization.grid import Bits, Grids, compiled_leaf_grid
 from jaxprotect.quantization.quantize import Mask, quantize_leaf, quantize_tree
@@ -145,7 +146,7 @@ def compensate(
         solved.setdefault(path, []).append(one)
         return quantize_leaf(one, protected, path, spec, bits=of_bits, grid=grid)
 
-    for layer in range(config.layers):
+    for layer in progress(range(config.layers), desc="compensate", unit="layer"):
         moments = {
             path: moment
             for path, moment in _layer_moments(params, streams, of_batches, layer, config).items()
