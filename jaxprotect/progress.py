@@ -2,15 +2,10 @@
 
 import os
 import sys
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from tqdm import TqdmWarning
-
-with warnings.catch_warnings():  # a notebook without ipywidgets has bars of text
-    warnings.simplefilter("ignore", TqdmWarning)
-    from tqdm.auto import tqdm
+from tqdm import tqdm
 
 DELAY = 1.0
 """Seconds that work may take without a bar."""
@@ -19,8 +14,8 @@ DELAY = 1.0
 def progress(items: Iterable[Any] | None = None, **options: Any) -> Any:
     """A `tqdm` bar that comes after a second, on standard error, and goes when it is done.
 
-    In a pipe or a log there is none. A notebook has the bar of `tqdm.notebook`, removed at its
-    end, so that one loop never leaves two.
+    In a pipe or a log there is none. A notebook shows one at a time, the outermost, as a line of
+    text that is wiped: a widget would stay in the file when it is closed, and nested lines too.
 
     Args:
         items: what to walk through; None for a bar that is moved by hand.
@@ -29,7 +24,8 @@ def progress(items: Iterable[Any] | None = None, **options: Any) -> Any:
     Returns:
         The bar; walk through it, or call its `update` and `close`.
     """
-    return tqdm(items, delay=DELAY, leave=False, disable=not is_watched(), **options)
+    hidden = not is_watched() or (in_notebook() and bool(getattr(tqdm, "_instances", ())))
+    return tqdm(items, delay=DELAY, leave=False, disable=hidden, **options)
 
 
 def is_watched() -> bool:

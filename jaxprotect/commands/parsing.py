@@ -3,9 +3,10 @@
 import contextlib
 import inspect
 import io
+import os
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TypeVar
 
@@ -46,7 +47,7 @@ def parse(
     """
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), _plain_where_asked():
             found, unknown = tyro.cli(
                 options,
                 prog=prog,
@@ -65,6 +66,21 @@ def parse(
         meant = did_you_mean(word, option_names(options)) if word.startswith("-") else ""
         raise InputError(f"`{word}` is no option of {prog}{meant or f'; see {prog} --help'}")
     return found
+
+
+@contextlib.contextmanager
+def _plain_where_asked() -> Iterator[None]:
+    """Help without colours where `NO_COLOR` is set, which tyro itself does not read."""
+    before = os.environ.get("TERM")
+    if os.environ.get("NO_COLOR"):
+        os.environ["TERM"] = "dumb"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("TERM", None)
+        else:
+            os.environ["TERM"] = before
 
 
 def option_names(options: type) -> list[str]:
