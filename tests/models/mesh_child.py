@@ -1,8 +1,9 @@
 """A process with eight devices: what it finds on meshes, beside what one of them finds alone.
 
-    python -m tests.models.mesh_child FOLDER data=2,model=2 ...
+    python -m tests.models.mesh_child FOLDER [--statistics] data=2,model=2 ...
 
-FOLDER holds `model` and `texts`. Prints JSON: mesh -> what is the same -> True or False.
+FOLDER holds `model` and `texts`; statistics take longest to compile. Prints JSON: mesh -> what is
+the same, what is close, and the share of each tree that the first device holds.
 """
 
 import os
@@ -39,20 +40,26 @@ from tests.tiny import random_square
 SPEC = jp.QuantSpec(bits=3, ranges="mse")
 
 
+def sensitivities(model: Model, encoded: Encoded) -> dict[str, Any]:
+    """Statistics of a language, and the set that they choose."""
+    found = language_statistics(model.params, encoded, model.config, language="heb_Hebr")
+    return {
+        "statistics": [found.gradient, found.absolute, found.square],
+        "inputs": found.inputs,
+        "sensitivity": jp.masks.by_score(jp.scores.fisher(found), fraction=0.05),
+    }
+
+
 def findings(model: Model, encoded: Encoded, scores: Params) -> dict[str, Any]:
-    """What every room makes of a model: nats, statistics, masks, quantized weights."""
+    """What the other rooms make of a model: nats, masks, quantized and packed weights."""
     params, config = model.params, model.config
-    statistics = language_statistics(params, encoded, config, language="heb_Hebr")
     magnitude = jp.masks.by_magnitude(params, fraction=0.05)
     quantized = quantize_tree(params, magnitude, SPEC, config)
     return {
         "nats": evaluate_encoded(params, encoded, config).nats,
-        "statistics": [statistics.gradient, statistics.absolute, statistics.square],
-        "inputs": statistics.inputs,
         "magnitude": magnitude,
         "random": jp.masks.random(params, fraction=0.05, seed=3),
         "scores": jp.masks.by_score(scores, fraction=0.05),
-        "sensitivity": jp.masks.by_score(jp.scores.fisher(statistics), fraction=0.05),
         "quantized": quantized,
         "nats of quantized": evaluate_encoded(quantized, encoded, config).nats,
         "packed": dict(pack_tensors(params, magnitude, SPEC, config)),
@@ -88,35 +95,45 @@ def share_of_one_device(params: Params) -> float:
     return held / sum(leaf.size for leaf in leaves)
 
 
-def main(folder: Path, meshes: list[str]) -> None:
+def main(folder: Path, meshes: list[str], statistics: bool) -> None:
     """Print what is the same."""
     model = jp.load_model(folder / "model")
     encoded = encode(model, jp.load_texts(folder / "texts"))
     scores = random_square(model.params, 0)
-    alone = findings(model, encoded, scores)
-    report = {}
+
+    def everything(of: Model, scores: Params) -> dict[str, Any]:
+        found = findings(of, encoded, scores)
+        return found | (sensitivities(of, encoded) if statistics else {})
+
+    alone = everything(model, scores)
+    numbers = {"nats", "statistics", "inputs", "nats of quantized"} & alone.keys()
+    trees = {"quantized", "statistics"} & alone.keys()
+    report: dict[str, dict[str, Any]] = {}
     for text in meshes:
         shape = parse_mesh(text)
         devices = jax.devices()[: shape.data * shape.model]
         mesh = make_mesh(model.config, shape, devices)
         placed = place(model.params, mesh)
-        found = findings(replace(model, params=placed), encoded, place(scores, mesh))
+        found = everything(replace(model, params=placed), place(scores, mesh))
+        shares = {"params": share_of_one_device(placed)}
+        shares |= {name: share_of_one_device(_tree(found[name])) for name in trees}
         report[text] = {
-            **{f"{name} same": same(alone[name], found[name]) for name in alone},
-            **{
-                f"{name} close": close(alone[name], found[name])
-                for name in ("nats", "statistics", "inputs", "nats of quantized")
-            },
-            "differ": differ(alone["sensitivity"], found["sensitivity"]),
-            "stays on the mesh": mesh_of(found["quantized"])
-            == mesh
-            == mesh_of(found["statistics"]),
-            "share": share_of_one_device(placed),
-            "share of quantized": share_of_one_device(found["quantized"]),
-            "share of statistics": share_of_one_device(found["statistics"][2]),
+            "same": {name: same(alone[name], found[name]) for name in alone},
+            "close": {name: close(alone[name], found[name]) for name in numbers},
+            "stays": all(mesh_of(found[name]) == mesh for name in trees),
+            "shares": shares,
         }
+        if statistics:
+            report[text]["differ"] = differ(alone["sensitivity"], found["sensitivity"])
     sys.stdout.write(json.dumps(report))
 
 
+def _tree(found: Any) -> Params:
+    """A tree like the params; of statistics, the squares."""
+    return found[2] if isinstance(found, list) else found
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    words = sys.argv[2:]
+    wanted = [word for word in words if word != "--statistics"]
+    main(Path(sys.argv[1]), wanted, "--statistics" in words)

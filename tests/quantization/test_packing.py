@@ -27,7 +27,7 @@ from tests.quantization.packing_cases import (
 )
 from tests.tiny import CONFIG, random_params
 
-FAST = (0, 2, 8)
+FAST = (0, 8)
 """Cases that share what they compile; every other one adds new shapes."""
 
 SOME_SLOW = [

@@ -103,7 +103,11 @@ def test_the_options_name_the_techniques():
 )
 @pytest.mark.parametrize(
     "budget",
-    [budget_of(3), pytest.param(budget_of(4, 700), marks=pytest.mark.slow), budget_of(6, 5000)],
+    [
+        budget_of(3),
+        pytest.param(budget_of(4, 700), marks=pytest.mark.slow),
+        pytest.param(budget_of(6, 5000), marks=pytest.mark.slow),
+    ],
 )
 def test_no_scheme_is_larger_than_its_budget(name, budget):
     reserve = header_reserve(GROUND, BASE)
