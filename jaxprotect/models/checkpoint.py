@@ -148,7 +148,7 @@ def _params(files: WeightFiles, config: ModelConfig) -> Params:
         return jax.device_put(values)
 
     shapes = parameter_shapes(config)
-    bar = progress(desc="load", unit="leaf", total=len(leaf_paths(shapes)))
+    bar = progress(desc="load", unit="tensor", total=len(leaf_paths(shapes)))
     params = map_leaves(fill, shapes)
     bar.close()
     filled = {name for name, _ in assigned.values()}
