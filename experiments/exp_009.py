@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from experiments.command_line import main
 from experiments.common import Setup, run_experiment
 from experiments.interventions import Variants, nothing
-from jaxprotect.errors import unknown_name
+from jaxprotect.errors import refuse_unknown
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.results import Run
@@ -45,9 +45,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse quantizers that are not in the table."""
-        unknown = [name for name in self.quantizers if name not in QUANTIZERS]
-        if unknown:
-            raise unknown_name("quantizers", unknown[0], QUANTIZERS, verb="has")
+        refuse_unknown("quantizers", self.quantizers, QUANTIZERS)
 
 
 def variants(config: Config, model: Model) -> Variants:

@@ -26,7 +26,7 @@ from experiments.exp_015_page import write_answers
 from experiments.language_sets import LanguageAnswers, language_questions
 from experiments.split_summary import across_splits, print_across, variant_name
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError, unknown_name
+from jaxprotect.errors import InputError, refuse_unknown
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.quantize import Mask
@@ -78,9 +78,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse criteria that do not exist and fractions that are none."""
-        unknown = [name for name in self.criteria if name not in CRITERIA]
-        if unknown:
-            raise unknown_name("criteria", unknown[0], CRITERIA, verb="has")
+        refuse_unknown("criteria", self.criteria, CRITERIA)
         if GUIDED not in self.criteria:
             raise InputError(f"`criteria` lacks {GUIDED}, whose sets are the budgets of the others")
         for fraction in self.fractions:

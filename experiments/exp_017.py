@@ -27,7 +27,7 @@ from experiments.common import Setup, load_model_of, manifest
 from experiments.exp_017_page import METHOD_NAMES, write_precision
 from experiments.precision_choices import Plan, choose, prepare, spec_of
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError, unknown_name
+from jaxprotect.errors import InputError, refuse_unknown
 from jaxprotect.evaluation.disparity import compare
 from jaxprotect.evaluation.evaluate import encode
 from jaxprotect.progress import progress
@@ -76,9 +76,7 @@ class Config:
             if not 2 <= average <= 8:
                 raise InputError(f"`averages` has {average}; allowed are 2 to 8")
         for option in ("levels", "protected_levels"):
-            unknown = [name for name in getattr(self, option) if name not in LEVELS]
-            if unknown:
-                raise unknown_name(option, unknown[0], LEVELS, verb="has")
+            refuse_unknown(option, getattr(self, option), LEVELS)
         if self.setup.protocol == "seed" or self.setup.quantizer.granularity == "tensor":
             raise InputError("`granularity` is tensor; heads and channels need scales inside it")
         check_widths(self.widths)

@@ -25,7 +25,7 @@ from experiments.exp_009 import QUANTIZERS
 from experiments.exp_018_page import write_calibrations
 from experiments.exp_018_tables import language_matrix, method_rows, print_matrix, print_methods
 from experiments.splits import load_splits
-from jaxprotect.errors import unknown_name
+from jaxprotect.errors import refuse_unknown
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
@@ -74,9 +74,7 @@ class Config:
             ("matrix", self.matrix, self.quantizers),
             ("matrix_methods", self.matrix_methods, reading),
         ):
-            unknown = [name for name in given if name not in allowed]
-            if unknown:
-                raise unknown_name(option, unknown[0], allowed, verb="has")
+            refuse_unknown(option, given, allowed)
         masks.target_count(0, None, self.protect)
 
 

@@ -28,7 +28,7 @@ from experiments.exp_019_page import write_prefixes
 from experiments.prefix_tables import print_prefixes, tabulate
 from experiments.prefix_variants import PrefixMaker, PrefixVariant, plan
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError, unknown_name
+from jaxprotect.errors import InputError, refuse_unknown, unknown_name
 from jaxprotect.evaluation.disparity import disparity
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
@@ -76,9 +76,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse what no run can do."""
-        unknown = [name for name in self.quantizers if name not in QUANTIZERS]
-        if unknown:
-            raise unknown_name("quantizers", unknown[0], QUANTIZERS, verb="has")
+        refuse_unknown("quantizers", self.quantizers, QUANTIZERS)
         for option in ("chosen", "learned"):
             low = [size for size in getattr(self, option) if size < 1]
             if low:

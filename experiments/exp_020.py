@@ -22,7 +22,7 @@ from experiments.command_line import main
 from experiments.common import Setup, load_model_of, manifest
 from experiments.exp_020_page import print_frontier, write_frontier
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError, unknown_name
+from jaxprotect.errors import InputError, refuse_unknown
 from jaxprotect.evaluation.disparity import compare, disparity_table
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.scheme import Scheme
@@ -71,9 +71,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse budgets that do not exist."""
-        unknown = [name for name in self.budgets if name not in BUDGETS]
-        if unknown:
-            raise unknown_name("budgets", unknown[0], BUDGETS, verb="has")
+        refuse_unknown("budgets", self.budgets, BUDGETS)
         if not self.budgets:
             raise InputError(f"`budgets` is empty; allowed are {', '.join(BUDGETS)}")
 

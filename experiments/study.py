@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jaxprotect.errors import InputError, unknown_name
+from jaxprotect.errors import InputError, refuse_unknown, unknown_name
 from jaxprotect.evaluation.seed import STUDY_CODES
 
 DATA = Path(__file__).parent / "data" / "original_study.json"
@@ -112,9 +112,7 @@ def intervention(
     beyond = [layer for layer in layers or () if not 0 <= layer < LAYERS]
     if beyond:
         raise InputError(f"`layers` has {beyond[0]}; the study's models have 0 to {LAYERS - 1}")
-    unknown = [name for name in components if name not in PARTS]
-    if unknown:
-        raise unknown_name("components", unknown[0], PARTS, verb="has")
+    refuse_unknown("components", components, PARTS)
     if kind == "none":
         return Intervention()
     if kind == "magnitude":

@@ -47,6 +47,23 @@ def unknown_name(
     return InputError(f"`{argument}` {verb} {value!r}; allowed are {', '.join(names)}{meant}")
 
 
+def refuse_unknown(argument: str, given: Iterable[object], allowed: Iterable[object]) -> None:
+    """Refuse values of which one is none of a few names.
+
+    Args:
+        argument: what they were given as.
+        given: what arrived.
+        allowed: what is allowed.
+
+    Raises:
+        InputError: names the first that is unknown, and the nearest allowed names.
+    """
+    names = list(allowed)
+    for value in given:
+        if value not in names:
+            raise unknown_name(argument, value, names, verb="has")
+
+
 def did_you_mean(value: object, allowed: Iterable[str], most: int = 3) -> str:
     """`; did you mean X?` with the names that a value begins or resembles, or nothing.
 

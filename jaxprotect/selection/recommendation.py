@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jaxprotect.errors import InputError, unknown_name
+from jaxprotect.errors import InputError, refuse_unknown
 
 TECHNIQUE_NAMES = (
     "round_to_nearest",
@@ -37,9 +37,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse techniques that do not exist, or none."""
-        unknown = [name for name in self.techniques if name not in TECHNIQUE_NAMES]
-        if unknown:
-            raise unknown_name("techniques", unknown[0], TECHNIQUE_NAMES, verb="has")
+        refuse_unknown("techniques", self.techniques, TECHNIQUE_NAMES)
         if not self.techniques:
             raise InputError(f"`techniques` is empty; allowed are {', '.join(TECHNIQUE_NAMES)}")
         if self.rounds < 1:
