@@ -17,10 +17,10 @@ from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded, Start
 from jaxprotect.evaluation.evaluate import encode
 from jaxprotect.evaluation.texts import Texts, load_texts
-from jaxprotect.models.hub import load_model
-from jaxprotect.models.meshes import on_mesh
+from jaxprotect.hosts import Hosts
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
+from jaxprotect.runs.packed_loading import load_placed
 from jaxprotect.runs.report import write_report
 from jaxprotect.runs.results import Run, open_run, write_csv
 from jaxprotect.runs.summary import print_tables, write_summary
@@ -38,6 +38,7 @@ class Setup:
         revision: commit, branch or tag of a hub id.
         mesh: devices, such as data=4,model=2; all of them by default. Another one may continue a
             run.
+        hosts: several of them as one job.
         texts: a folder of `<language>.txt`, `flores`, or `reference`, the texts that ship.
         languages: languages to measure; all by default.
         split: sentences to measure on.
@@ -53,6 +54,7 @@ class Setup:
     model: str = "reference"
     revision: str | None = None
     mesh: str | None = None
+    hosts: Annotated[Hosts, Flat] = Hosts()
     texts: str = "reference"
     languages: tuple[str, ...] | None = None
     split: Literal["select", "tune", "test", "all"] = "test"
@@ -81,7 +83,7 @@ class Setup:
 
 def load_model_of(setup: Setup) -> Model:
     """The model of a setup, on its devices."""
-    return on_mesh(load_model(setup.model, revision=setup.revision), setup.mesh)
+    return load_placed(setup.model, revision=setup.revision, mesh=setup.mesh)
 
 
 def load_inputs(setup: Setup) -> tuple[Model, Texts, Encoded]:
@@ -107,7 +109,7 @@ def manifest(
 ) -> dict[str, Any]:
     """What the run is about: enough to know, later, what its numbers are numbers of."""
     config = asdict(setup) | {"spec": asdict(setup.quantizer)}
-    del config["out"], config["mesh"]
+    del config["out"], config["mesh"], config["hosts"]
     return {
         "config": config,
         "model": {

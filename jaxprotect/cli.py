@@ -21,6 +21,7 @@ from jaxprotect.commands.sensitivity import Sensitivity
 from jaxprotect.compile_cache import keep_compiled
 from jaxprotect.endings import BAD_INPUT, end_in_one_line
 from jaxprotect.errors import InputError, did_you_mean
+from jaxprotect.hosts import Hosts, joined
 
 GROUPS: dict[str, dict[str, type]] = {
     "look": {"census": Census, "evaluate": Evaluate, "sensitivity": Sensitivity},
@@ -59,7 +60,8 @@ def _run(words: list[str]) -> None:
         raise InputError(f"`{name}` is no command; allowed are {', '.join(COMMANDS)}{meant}")
     command: Any = parse(COMMANDS[name], rest, prog=f"jaxprotect {name}")
     keep_compiled()
-    command.run()
+    with joined(getattr(command, "hosts", Hosts())):
+        command.run()
 
 
 def help_text() -> str:

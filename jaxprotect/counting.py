@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
 from jaxprotect.errors import InputError
+from jaxprotect.host_arrays import on_host
 
 CHUNK = 2**18
 """Scores at a time: 1 MiB of float32, a core's cache."""
@@ -34,7 +35,7 @@ def order_keys(scores: Float[np.ndarray, "..."]) -> UInt32[np.ndarray, "..."]:
 
 def chunks(leaf: Array | np.ndarray) -> Iterator[Float[np.ndarray, "chunk"]]:
     """The scores of a leaf on the host, a chunk at a time, in float32."""
-    flat = np.asarray(leaf).reshape(-1)
+    flat = on_host(leaf).reshape(-1)
     for start in range(0, flat.size, CHUNK):
         yield flat[start : start + CHUNK].astype(np.float32, copy=False)
 

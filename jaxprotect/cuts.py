@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Int, UInt32
 from jaxprotect.counting import Leaves, chunks, kth_by_counting, not_numbers, order_keys
 from jaxprotect.device_counting import is_elsewhere, kth_on_device, order_key
 from jaxprotect.errors import InputError
+from jaxprotect.host_arrays import on_host
 
 SAMPLE = 2**18
 """Scores drawn to bracket the k-th largest."""
@@ -136,7 +137,7 @@ def _bracket(leaves: Leaves, k: int, total: int) -> tuple[np.float32, np.float32
     generator = np.random.default_rng(0)
     drawn = []
     for leaf in leaves.values():
-        flat = np.asarray(leaf).reshape(-1)
+        flat = on_host(leaf).reshape(-1)
         size = -(-flat.size * SAMPLE // total)
         drawn.append(flat[generator.integers(flat.size, size=size)] if size else flat)
     sample = np.concatenate(drawn).astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
 from jaxprotect.counting import Leaves, not_numbers
+from jaxprotect.host_arrays import is_here
 
 BITS = 4
 """Bits of the key per pass: 8 passes in all."""
@@ -31,9 +32,10 @@ def order_key(scores: Float[Array, "..."]) -> UInt32[Array, "..."]:
 
 
 def is_elsewhere(leaves: Leaves) -> bool:
-    """Whether a leaf lies on a device that is not the CPU."""
+    """Whether a leaf lies on a device that is not the CPU, or on another host."""
     arrays = [leaf for leaf in leaves.values() if isinstance(leaf, jax.Array)]
-    return any(device.platform != "cpu" for leaf in arrays for device in leaf.devices())
+    far = any(device.platform != "cpu" for leaf in arrays for device in leaf.devices())
+    return far or not all(is_here(leaf) for leaf in arrays)
 
 
 def kth_on_device(leaves: Leaves, k: int) -> tuple[int, int, dict[str, int]]:

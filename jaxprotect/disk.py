@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxprotect.errors import InputError
+from jaxprotect.hosts import told
 
 _FULL = "make room, or give another folder; what is finished is kept, the same command continues it"
 _CLOSED = "give a folder that can be written"
@@ -95,6 +96,8 @@ def _unmade(path: Path, error: OSError) -> InputError:
 def locked(path: Path, what: str, *, remove: bool = False) -> Iterator[None]:
     """Hold a lock file; the system frees it when the process ends, however it ends.
 
+    Of several hosts the first one holds it.
+
     Args:
         path: the lock file; made if it is not there.
         what: what is written under it, for the message.
@@ -107,24 +110,29 @@ def locked(path: Path, what: str, *, remove: bool = False) -> Iterator[None]:
         InputError: another process holds it.
     """
     with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(path.open("w"))
-        except OSError as error:
-            raise _unmade(path, error) from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The holder before may have taken the file away between the two lines above.
-            held = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
-        except BlockingIOError:
-            held = False
-        except OSError as error:
-            raise InputError(
-                f"{path} cannot be locked: {error.strerror}; give a folder on a disk with locks"
-            ) from error
-        if not held:
-            raise InputError(
-                f"{what} is being written by another process; wait for it, or give another folder"
-            )
-        if remove:
-            stack.callback(path.unlink, missing_ok=True)
+        told(lambda: _lock(path, what, stack, remove=remove))
         yield
+
+
+def _lock(path: Path, what: str, stack: contextlib.ExitStack, *, remove: bool) -> None:
+    """Take a lock until the stack ends; see `locked`."""
+    try:
+        file = stack.enter_context(path.open("w"))
+    except OSError as error:
+        raise _unmade(path, error) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The holder before may have taken the file away between the two lines above.
+        held = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except BlockingIOError:
+        held = False
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be locked: {error.strerror}; give a folder on a disk with locks"
+        ) from error
+    if not held:
+        raise InputError(
+            f"{what} is being written by another process; wait for it, or give another folder"
+        )
+    if remove:
+        stack.callback(path.unlink, missing_ok=True)

@@ -3,10 +3,12 @@
 2    bad input, a full or closed disk, too little memory
 130  Ctrl-C (128 + SIGINT)
 143  SIGTERM, as schedulers send it before they take a machine away (128 + SIGTERM)
+134  of a job of several hosts: another one was lost (128 + SIGABRT, which JAX's runtime raises)
 
 A signal ends the command as soon as the device has finished what it computes: files are whole or
 absent, rows that were written stay, locks are freed. A second SIGTERM ends it at once, which is as
-safe as kill -9. The same command, given again, continues what its folder holds.
+safe as kill -9. The same command, given again, continues what its folder holds. When one of several
+hosts has the signal all end, at the same point of the program.
 """
 
 import signal
@@ -15,17 +17,16 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
+from jaxprotect import hosts
 from jaxprotect.disk import disk_trouble
 from jaxprotect.errors import InputError
+from jaxprotect.hosts import Terminated
 
 BAD_INPUT = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+LOST = 128 + signal.SIGABRT
 _GO_ON = "give the same command again to go on from what is finished"
-
-
-class _Terminated(BaseException):
-    """SIGTERM came; no `except Exception` may keep it."""
 
 
 def end_in_one_line(command: Callable[[], object]) -> None:
@@ -46,24 +47,36 @@ def end_in_one_line(command: Callable[[], object]) -> None:
         line, code = f"error: {error}", BAD_INPUT
     except KeyboardInterrupt:
         line, code = f"interrupted; {_GO_ON}", INTERRUPTED
-    except _Terminated:
+    except Terminated:
         line, code = f"terminated; {_GO_ON}", TERMINATED
     except Exception as error:
-        reason = _reason(error)
-        if reason is None:
+        if _is_lost(error):
+            line, code = f"another host was lost; {_GO_ON}", LOST
+        elif (reason := _reason(error)) is not None:
+            line, code = f"error: {reason}", BAD_INPUT
+        else:
             raise
-        line, code = f"error: {reason}", BAD_INPUT
     finally:
         if main_thread:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
     # Here the command's frames are gone, and its progress bars have ended their lines.
+    if hosts.count() > 1:
+        hosts.leave(code, line)
     sys.stderr.write(f"{line}\n")
     sys.exit(code)
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise _Terminated
+    raise Terminated
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether it is what a collective says when one of its hosts is gone."""
+    if hosts.count() == 1:
+        return False
+    words = ("gloo", "connection", "heartbeat", "coordination service", "unavailable")
+    return type(error).__name__ == "JaxRuntimeError" and any(w in str(error).lower() for w in words)
 
 
 def _reason(error: Exception) -> str | None:

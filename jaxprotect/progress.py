@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from jaxprotect.hosts import is_first
+
 DELAY = 1.0
 """Seconds that work may take without a bar."""
 
@@ -29,8 +31,8 @@ def progress(items: Iterable[Any] | None = None, **options: Any) -> Any:
 
 
 def is_watched() -> bool:
-    """Whether somebody looks: a terminal, or a notebook."""
-    return sys.stderr.isatty() or in_notebook()
+    """Whether somebody looks: a terminal, or a notebook; of several hosts, the first one's."""
+    return (sys.stderr.isatty() or in_notebook()) and is_first()
 
 
 def in_notebook() -> bool:

@@ -12,6 +12,7 @@ from jaxprotect.commands.options import (
     group,
     print_json,
 )
+from jaxprotect.hosts import Hosts
 from jaxprotect.quantization.spec import QuantSpec
 
 
@@ -26,6 +27,7 @@ class Evaluate:
 
     Args:
         source: where the model comes from.
+        hosts: several of them as one job.
         measured: what it is measured on.
         split: sentences to measure on.
         start: `prefix` scores every token after a start token; `shift` is the seed protocol's,
@@ -41,6 +43,7 @@ class Evaluate:
     """
 
     source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
+    hosts: Annotated[Hosts, group("hosts")] = Hosts()
     measured: Annotated[TextOptions, group("texts")] = TextOptions()
     split: Split = "test"
     start: Literal["prefix", "shift"] = "prefix"

@@ -12,6 +12,7 @@ from jaxprotect.commands.options import (
     group,
     print_json,
 )
+from jaxprotect.hosts import Hosts
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection.search import Search
 
@@ -30,6 +31,7 @@ class MinimalSet:
 
     Args:
         source: where the model comes from.
+        hosts: several of them as one job.
         measured: what it is measured on; the target holds for every language of it.
         share: largest damage, as a share of the same language's unprotected damage.
         relative: largest damage, relative to the original nats.
@@ -44,6 +46,7 @@ class MinimalSet:
     """
 
     source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
+    hosts: Annotated[Hosts, group("hosts")] = Hosts()
     measured: Annotated[TextOptions, group("texts")] = TextOptions()
     share: float | None = None
     relative: float | None = None

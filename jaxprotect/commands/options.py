@@ -73,9 +73,9 @@ class PlacedModelOptions:
 
     def load(self) -> Any:
         """The model, on its devices."""
-        from jaxprotect.models.meshes import on_mesh
+        from jaxprotect.runs.packed_loading import load_placed
 
-        return on_mesh(ModelOptions(model=self.model, revision=self.revision).load(), self.mesh)
+        return load_placed(self.model, revision=self.revision, mesh=self.mesh)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from jaxprotect.commands.options import PlacedModelOptions, Switch, group, print_json
 from jaxprotect.errors import InputError
+from jaxprotect.hosts import Hosts
 from jaxprotect.quantization.spec import QuantSpec
 
 
@@ -19,6 +20,7 @@ class Pack:
 
     Args:
         source: where the model comes from.
+        hosts: several of them as one job.
         out: a new or empty folder.
         mask: a mask file, such as `mask.npz` of minimal-set.
         protect: share of the eligible weights to keep, largest |w| first; instead of a mask.
@@ -27,6 +29,7 @@ class Pack:
     """
 
     source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
+    hosts: Annotated[Hosts, group("hosts")] = Hosts()
     out: Path = Path("packed")
     mask: Path | None = None
     protect: float | None = None

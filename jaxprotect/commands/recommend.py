@@ -12,6 +12,7 @@ from jaxprotect.commands.options import (
     group,
     print_json,
 )
+from jaxprotect.hosts import Hosts
 from jaxprotect.selection.recommendation import Options
 
 
@@ -30,6 +31,7 @@ class Recommend:
     Args:
         budget_bytes: bytes of the packed weights, indices and scales included.
         source: where the model comes from.
+        hosts: several of them as one job.
         measured: what it is measured on; its languages are those to serve.
         eligible: which parameters are quantized at all.
         options: what is tried.
@@ -43,6 +45,7 @@ class Recommend:
 
     budget_bytes: int
     source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
+    hosts: Annotated[Hosts, group("hosts")] = Hosts()
     measured: Annotated[TextOptions, group("texts")] = TextOptions()
     eligible: Literal["matrices", "weights", "everything"] = "matrices"
     options: Annotated[Options, group("technique")] = Options()

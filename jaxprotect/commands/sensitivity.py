@@ -12,6 +12,7 @@ from jaxprotect.commands.options import (
     group,
     print_json,
 )
+from jaxprotect.hosts import Hosts
 from jaxprotect.quantization.spec import QuantSpec
 
 
@@ -25,6 +26,7 @@ class Sensitivity:
 
     Args:
         source: where the model comes from.
+        hosts: several of them as one job.
         measured: what it is measured on.
         split: sentences to measure on.
         labels: `data` for the empirical Fisher matrix, `model` for labels drawn from the model.
@@ -37,6 +39,7 @@ class Sensitivity:
     """
 
     source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
+    hosts: Annotated[Hosts, group("hosts")] = Hosts()
     measured: Annotated[TextOptions, group("texts")] = TextOptions()
     split: Split = "select"
     labels: Literal["data", "model"] = "data"

@@ -16,6 +16,7 @@ from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.loss import sentence_nats
 from jaxprotect.evaluation.masked_copies import Masking, encode_masked
 from jaxprotect.evaluation.texts import Texts
+from jaxprotect.hosts import safe_point
 from jaxprotect.memory import smaller_batches
 from jaxprotect.models.config import ModelConfig, require_causal
 from jaxprotect.models.meshes import by_rows, everywhere, mesh_of, on_rows, padded_rows
@@ -55,6 +56,11 @@ def _row_nats(
     ]
     nats = batch_nats_on((params, prefix), *rows, config=config, mesh=mesh)
     return nats[: batch.tokens.shape[0]]
+
+
+def _read(values: Array) -> np.ndarray:
+    safe_point()
+    return np.asarray(values)
 
 
 def encode(
@@ -162,7 +168,7 @@ def evaluate_encoded(
     with smaller_batches(encoded.shapes):
         of_rows = [_row_nats(params, batch, config, prefix, mesh) for batch in encoded.batches]
         read = progress(of_rows, desc="evaluate", unit="batch")
-        nats = encoded.by_sentence([np.asarray(values) for values in read])
+        nats = encoded.by_sentence([_read(values) for values in read])
     for language, values in nats.items():
         if not np.isfinite(values).all():
             line = encoded.ids[int(np.flatnonzero(~np.isfinite(values))[0])]

@@ -7,15 +7,25 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from jaxprotect.errors import InputError
+from jaxprotect.host_arrays import array_of_parts, on_host
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import write_config
 from jaxprotect.models.folders import refuse_used_folder, written_whole
-from jaxprotect.models.layouts import from_stored, stored_shape, to_stored
+from jaxprotect.models.layouts import (
+    Part,
+    from_stored,
+    part_of,
+    part_ranges,
+    stored_shape,
+    to_stored,
+)
+from jaxprotect.models.meshes import partition
 from jaxprotect.models.tensor_names import accepted_names, repeated_names, written_names
 from jaxprotect.models.transformer import Params, parameter_shapes
 from jaxprotect.models.weight_files import SINGLE, StoredTensor, WeightFiles, open_weights
@@ -82,11 +92,18 @@ def _check(name: str, slot: Slot, stored: StoredTensor, config: ModelConfig) -> 
         raise InputError(f"tensor `{name}` has shape {stored.shape}; expected {shape}")
 
 
-def _read(name: str, slot: Slot, stored: StoredTensor, config: ModelConfig) -> np.ndarray:
-    """One tensor in the layout of its leaf, checked for non-finite values."""
-    values = stored.read().astype(np.float32, copy=False)
+def _read(
+    name: str, slot: Slot, stored: StoredTensor, config: ModelConfig, part: Part | None = None
+) -> np.ndarray:
+    """One tensor, or a part of it, in the layout of its leaf, checked for non-finite values."""
+    if part is None:
+        values = stored.read()
+    else:
+        assert stored.read_ranges is not None
+        values = stored.read_ranges(*part_ranges(slot, config, part))
+    values = values.astype(np.float32, copy=False)
     _require_finite(values, f"tensor `{name}`")
-    return from_stored(values, slot, config)
+    return from_stored(values, slot, config, part)
 
 
 def _require_finite(values: np.ndarray, what: str) -> None:
@@ -104,15 +121,19 @@ def _aligned(shape: tuple[int, ...]) -> np.ndarray:
     return memory[start : start + size].view(np.float32).reshape(shape)
 
 
-def load_params(folder: Path | str, config: ModelConfig) -> tuple[Params, str]:
+def load_params(
+    folder: Path | str, config: ModelConfig, mesh: Mesh | None = None
+) -> tuple[Params, str]:
     """Read a checkpoint's weights.
 
     Leaves are filled one after the other, tensor by tensor, so that the model is in memory once.
+    On a mesh each host reads the parts that its devices hold, and nothing else of safetensors.
 
     Args:
         folder: a Hugging Face model folder with `model.safetensors`, its shards and index, or
             `flax_model.msgpack`.
         config: the architecture.
+        mesh: where to put them; on the default device if None.
 
     Returns:
         float32 params, and the sha256 of the weight files' bytes in the order of their names.
@@ -123,29 +144,44 @@ def load_params(folder: Path | str, config: ModelConfig) -> tuple[Params, str]:
     """
     files = open_weights(folder)
     try:
-        return _params(files, config), files.sha256
+        return _params(files, config, mesh), files.sha256
     except InputError as error:
         raise InputError(f"`{folder}`: {error}") from None
 
 
-def _params(files: WeightFiles, config: ModelConfig) -> Params:
+def _params(files: WeightFiles, config: ModelConfig, mesh: Mesh | None) -> Params:
     assigned = _assign(files.tensors, config, flax=files.flax)
     for name, slot in assigned.values():  # before memory is taken for any
         _check(name, slot, files.tensors[name], config)
 
-    def read(leaf: str, layer: int | None) -> np.ndarray:
+    def read(leaf: str, layer: int | None, part: Part | None = None) -> np.ndarray:
         name, slot = assigned[leaf, layer]
-        return _read(name, slot, files.tensors[name], config)
+        return _read(name, slot, files.tensors[name], config, part)
 
-    def fill(path: str, shape: jax.ShapeDtypeStruct) -> jax.Array:
-        values = _aligned(shape.shape)
+    def filled_leaf(path: str, shape: tuple[int, ...], part: Part | None = None) -> np.ndarray:
+        values = _aligned(shape)
         if path.startswith("blocks/"):
             for layer in range(config.layers):
-                values[layer] = read(path, layer)
+                values[layer] = read(path, layer, part)
         else:
-            values[...] = read(path, None)
+            values[...] = read(path, None, part)
+        return values
+
+    def fill(path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         bar.update()
-        return jax.device_put(values)
+        if mesh is None:
+            return jax.device_put(filled_leaf(path, leaf.shape))
+        sharding = partition(path, leaf.shape, mesh)
+        if files.flax:  # its tensors come whole, and once
+            whole = filled_leaf(path, leaf.shape)
+            return array_of_parts(leaf.shape, sharding, lambda index: whole[index])
+
+        def held(index: tuple[slice, ...]) -> np.ndarray:
+            sizes = zip(index, leaf.shape, strict=True)
+            shape = tuple(len(range(*of.indices(size))) for of, size in sizes)
+            return filled_leaf(path, shape, part_of(path, leaf.shape, index))
+
+        return array_of_parts(leaf.shape, sharding, held)
 
     shapes = parameter_shapes(config)
     bar = progress(desc="load", unit="tensor", total=len(leaf_paths(shapes)))
@@ -156,12 +192,12 @@ def _params(files: WeightFiles, config: ModelConfig) -> Params:
         if name in files.tensors and name not in filled:
             _check(name, slot, files.tensors[name], config)
             again = _read(name, slot, files.tensors[name], config)
-            if not np.array_equal(again, np.asarray(leaf_paths(params)[slot.leaf])):
+            if not np.array_equal(again, on_host(leaf_paths(params)[slot.leaf])):
                 first = assigned[slot.leaf, slot.layer][0]
                 raise InputError(f"tensor `{name}` differs from `{first}`; expected a copy of it")
     if config.tied_head and ("head/kernel", None) in assigned:
         name = assigned["head/kernel", None][0]
-        if not np.array_equal(read("head/kernel", None).T, np.asarray(params["embed"]["tokens"])):
+        if not np.array_equal(read("head/kernel", None).T, on_host(params["embed"]["tokens"])):
             raise InputError(
                 f"tensor `{name}` differs from the token embedding; expected a copy of it, as "
                 "`tie_word_embeddings` is true"
@@ -180,7 +216,7 @@ def _stored_tensors(params: Params, config: ModelConfig, dtype: str) -> dict[str
             raise InputError(f"`params` at {path} has {found}; expected {wanted}")
     tensors = {}
     for name, slot in written_names(config).items():
-        leaf = np.asarray(leaves[slot.leaf])
+        leaf = on_host(leaves[slot.leaf])
         values = to_stored(leaf if slot.layer is None else leaf[slot.layer], slot, config)
         with np.errstate(over="ignore"):  # reported below, by name
             tensors[name] = np.ascontiguousarray(values).astype(np.dtype(dtype), copy=False)

@@ -7,13 +7,14 @@ whose parent is the commit asked for; else flax msgpack.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, errors, snapshot_download
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import httpx, validate_repo_id
+from jax.sharding import Mesh
 
 from jaxprotect.errors import InputError, did_you_mean_folder
 from jaxprotect.models.checkpoint import load_params
@@ -35,13 +36,20 @@ _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _WANTED = f"`{SINGLE}`, `{INDEX}` with its shards, or `{FLAX}`"
 
 
-def load_model(name_or_folder: str | Path, *, revision: str | None = None) -> Model:
+def load_model(
+    name_or_folder: str | Path,
+    *,
+    revision: str | None = None,
+    mesh: Callable[[ModelConfig], Mesh | None] | None = None,
+) -> Model:
     """A checkpoint with its tokenizer, from the package, a folder or the hub.
 
     Args:
         name_or_folder: `reference`, a Hugging Face folder, or a hub id (`gpt2`). A folder of that
             name comes before the hub.
         revision: branch, tag or commit of the hub repository; its head if None.
+        mesh: architecture -> the mesh to put it on, such as `mesh_for`; the default device if
+            None.
 
     Returns:
         The model in float32, with the commit it came from.
@@ -52,7 +60,7 @@ def load_model(name_or_folder: str | Path, *, revision: str | None = None) -> Mo
     folder, commit = resolve(name_or_folder, revision=revision)
     config = load_config(folder)
     tokenizer = read_tokenizer(folder, config)
-    params, sha256 = load_params(folder, config)
+    params, sha256 = load_params(folder, config, None if mesh is None else mesh(config))
     return Model(
         config=config,
         params=params,

@@ -7,10 +7,8 @@ parameters, so that no function needs an argument for it.
 """
 
 import functools
-import math
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -21,108 +19,20 @@ from jax.sharding import PartitionSpec as P
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import AXES, contracted_axes, is_matrix
 from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.mesh_shapes import (
+    DATA,
+    MODEL,
+    MeshShape,
+    check_mesh,
+    choose_shape,
+    parse_mesh,
+)
 from jaxprotect.models.model import Model
-from jaxprotect.models.transformer import Params, parameter_shapes
+from jaxprotect.models.transformer import Params
 from jaxprotect.trees import leaf_paths, map_leaves
-
-DATA, MODEL = "data", "model"
 
 SPLIT = ("heads", "key_heads", "mlp", "vocab", "embed")
 """Logical axes that are split along `model` where they are outputs of a matrix."""
-
-MUST_SPLIT = ("heads", "mlp")
-"""Those that it has to divide: the work of every block."""
-
-COPIES = 8
-"""Trees of the size of the params that a step may hold: weights, and the three sums of statistics
-of what is finished and of a batch."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeshShape:
-    """How many devices along each axis.
-
-    Args:
-        data: groups of devices that work on different sentences.
-        model: devices that share one copy of the weights.
-    """
-
-    data: int
-    model: int
-
-    def __str__(self) -> str:
-        return f"data={self.data},model={self.model}"
-
-
-def parse_mesh(text: str) -> MeshShape:
-    """`data=4,model=2`, in any order; an axis that is left out is 1.
-
-    Args:
-        text: as on a command line.
-
-    Returns:
-        The shape.
-
-    Raises:
-        InputError: anything else.
-
-    >>> parse_mesh("model=2")
-    MeshShape(data=1, model=2)
-    """
-    found = re.fullmatch(r"(data|model)=(\d{1,6})(?:,(data|model)=(\d{1,6}))?", text.strip())
-    sizes: dict[str, int] = {}
-    if found:
-        pairs = [(found[1], found[2]), (found[3], found[4])]
-        sizes = {name: int(size) for name, size in pairs if name}
-    doubled = found is not None and found[1] == found[3]
-    if not sizes or doubled or min(sizes.values()) < 1:
-        raise InputError(f"`mesh` is {text!r}; allowed is such as data=4,model=2, each at least 1")
-    return MeshShape(data=sizes.get(DATA, 1), model=sizes.get(MODEL, 1))
-
-
-def check_mesh(shape: MeshShape, config: ModelConfig, devices: int) -> None:
-    """Refuse a mesh that the devices or the model cannot fill.
-
-    Args:
-        shape: the mesh.
-        config: the architecture.
-        devices: how many there are.
-
-    Raises:
-        InputError: it has another number of devices, or does not divide heads or MLP width.
-    """
-    wanted = shape.data * shape.model
-    if wanted != devices:
-        raise InputError(
-            f"`mesh` is {shape}, which is {wanted} devices; there are {devices}: allowed is any "
-            f"data=N,model=M with N * M = {devices}"
-        )
-    for axis, size in _split_sizes(config).items():
-        if size % shape.model:
-            raise InputError(
-                f"`mesh` has model={shape.model}, which does not divide the model's {size} "
-                f"{axis}; allowed are {_listed(_model_sizes(config, devices))}"
-            )
-
-
-def choose_shape(config: ModelConfig, devices: int, memory: int | None) -> MeshShape:
-    """The mesh with the fewest devices per copy of the weights that has room for a step.
-
-    Args:
-        config: the architecture.
-        devices: how many there are.
-        memory: bytes of one device; None if it does not say, as a CPU.
-
-    Returns:
-        Its shape; if no split is enough, the one with the most devices per copy.
-    """
-    weights = sum(
-        4 * math.prod(leaf.shape) for leaf in leaf_paths(parameter_shapes(config)).values()
-    )
-    sizes = _model_sizes(config, devices)
-    enough = [m for m in sizes if memory is None or COPIES * weights <= m * memory]
-    model = enough[0] if enough else sizes[-1]
-    return MeshShape(data=devices // model, model=model)
 
 
 def make_mesh(
@@ -202,16 +112,37 @@ def on_mesh(model: Model, shape: MeshShape | str | None = None) -> Model:
     Raises:
         InputError: a packed or masked model, or a mesh that does not fit the devices or the model.
     """
-    if isinstance(shape, str):
-        shape = parse_mesh(shape)
-    packed = any(path not in AXES for path in leaf_paths(model.params))
-    if packed or model.config.masked:
-        if shape is None:
-            return model
-        kind = "packed" if packed else "masked"
-        raise InputError(f"`mesh` is {shape}; {kind} models run on one device")
-    mesh = make_mesh(model.config, shape)
-    return model if mesh.size == 1 else replace(model, params=place(model.params, mesh))
+    if any(path not in AXES for path in leaf_paths(model.params)):
+        if shape is not None:
+            raise _on_one_device(shape, "packed")
+        return model
+    mesh = mesh_for(model.config, shape)
+    return model if mesh is None else replace(model, params=place(model.params, mesh))
+
+
+def mesh_for(config: ModelConfig, shape: MeshShape | str | None = None) -> Mesh | None:
+    """The mesh that a model of an architecture is put on.
+
+    Args:
+        config: the architecture.
+        shape: as for `on_mesh`.
+
+    Returns:
+        The mesh; None if there is one device, or if the model is masked.
+
+    Raises:
+        InputError: a shape for a masked model, or one that does not fit the devices or the model.
+    """
+    if config.masked:
+        if shape is not None:
+            raise _on_one_device(shape, "masked")
+        return None
+    mesh = make_mesh(config, parse_mesh(shape) if isinstance(shape, str) else shape)
+    return None if mesh.size == 1 else mesh
+
+
+def _on_one_device(shape: MeshShape | str, kind: str) -> InputError:
+    return InputError(f"`mesh` is {shape}; {kind} models run on one device")
 
 
 def mesh_of(params: Any) -> Mesh | None:
@@ -267,21 +198,3 @@ def by_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
         )(params, *rows)
 
     return split
-
-
-def _split_sizes(config: ModelConfig) -> dict[str, int]:
-    """Logical axis that must be split -> its size."""
-    sizes = {}
-    for path, leaf in leaf_paths(parameter_shapes(config)).items():
-        sizes |= {n: s for n, s in zip(AXES[path], leaf.shape, strict=True) if n in MUST_SPLIT}
-    return sizes
-
-
-def _model_sizes(config: ModelConfig, devices: int) -> list[int]:
-    """Sizes of the `model` axis that divide the devices, the heads and the MLP."""
-    whole = math.gcd(devices, *_split_sizes(config).values())
-    return [size for size in range(1, whole + 1) if whole % size == 0]
-
-
-def _listed(sizes: list[int]) -> str:
-    return ", ".join(map(str, sizes))

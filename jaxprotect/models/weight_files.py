@@ -5,7 +5,7 @@ loaded.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from flax import serialization
 from safetensors import SafetensorError, safe_open
 
 from jaxprotect.errors import InputError, reason_of
+from jaxprotect.hosts import told
 from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import parse_json, read_json
 
@@ -36,12 +37,15 @@ class StoredTensor:
         dtype: NumPy's name of the stored type, or safetensors' where NumPy has none.
         shape: the stored shape.
         read: reads it; call it once.
+        read_ranges: (axis, ranges) -> those parts of it, one after the other along the axis, and
+            nothing else of the file; None where only the whole can be read.
     """
 
     file: str
     dtype: str
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
+    read_ranges: Callable[[int, Sequence[slice]], np.ndarray] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,8 @@ def open_weights(folder: Path | str) -> WeightFiles:
         names, tensors = [FLAX], _open_msgpack(file_in(folder, FLAX))
     else:
         raise InputError(_nothing_readable(folder))
-    return WeightFiles(tensors=tensors, flax=names == [FLAX], sha256=checksum(folder, names))
+    digest = told(lambda: checksum(folder, names))  # the other hosts read only what they hold
+    return WeightFiles(tensors=tensors, flax=names == [FLAX], sha256=digest)
 
 
 def _nothing_readable(folder: Path) -> str:
@@ -125,6 +130,7 @@ def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
             dtype=_DTYPES.get(dtype, dtype),
             shape=tuple(entry.get_shape()),
             read=partial(_read_safetensor, path, name),
+            read_ranges=partial(_read_ranges, path, name),
         )
     return tensors
 
@@ -133,6 +139,13 @@ def _read_safetensor(path: Path, name: str) -> np.ndarray:
     # Opened anew: pages of a mapping stay in memory for as long as it is open.
     with safe_open(path, framework="numpy") as handle:
         return handle.get_tensor(name)
+
+
+def _read_ranges(path: Path, name: str, axis: int, ranges: Sequence[slice]) -> np.ndarray:
+    with safe_open(path, framework="numpy") as handle:
+        stored = handle.get_slice(name)
+        before = (slice(None),) * axis
+        return np.concatenate([stored[(*before, part)] for part in ranges], axis=axis)
 
 
 def _open_shards(folder: Path) -> tuple[list[str], dict[str, StoredTensor]]:

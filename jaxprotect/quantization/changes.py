@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxprotect.errors import InputError
+from jaxprotect.host_arrays import on_host
 from jaxprotect.models.axes import is_eligible
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.grid import Bits, Grids, compiled_leaf_grid
@@ -46,7 +47,7 @@ def changed_codes(
     for path, weights in leaf_paths(params).items():
         if not is_eligible(path, spec.eligible):
             continue
-        free = ~np.broadcast_to(np.asarray(flags[path]), weights.shape)
+        free = ~np.broadcast_to(on_host(flags[path]), weights.shape)
         protected = jnp.asarray(flags[path])
         plain = compiled_leaf_grid(weights, protected, path, usual, bits)
         grid = (grids or {}).get(path)
@@ -58,7 +59,7 @@ def changed_codes(
         )
         shares[path] = float(np.mean((before != now)[free])) if free.any() else 0.0
         usual_levels, levels = (
-            np.asarray(decode_leaf(codes, of_leaf, path, spec, bits))[free]
+            on_host(decode_leaf(codes, of_leaf, path, spec, bits))[free]
             for codes, of_leaf in ((before, plain), (now, grid))
         )
         moved = moved or not np.array_equal(usual_levels, levels)

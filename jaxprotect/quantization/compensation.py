@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float
 from scipy.linalg import solve_triangular
 
 from jaxprotect.errors import InputError
+from jaxprotect.host_arrays import on_host
 from jaxprotect.models.axes import contracted_axes, layer_axis
 from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
 from jaxprotect.quantization.grid import KEPT, Bits, block_bits
@@ -150,11 +151,12 @@ def _better_of_both(
     options: Compensation,
 ) -> Array:
     """One matrix [I, O]: each output by whichever of both roundings errs less."""
-    diagonal = np.diagonal(np.asarray(moment))
+    diagonal = np.diagonal(on_host(moment))
     order = np.arange(len(diagonal))
     if options.largest_first:
         order = np.argsort(-diagonal, kind="stable")
-    factor = _factor(np.asarray(moment, np.float64)[np.ix_(order, order)], path, options.damping)
+    exact = on_host(moment).astype(np.float64)
+    factor = _factor(exact[np.ix_(order, order)], path, options.damping)
     size = min(options.block, len(order))
     padding = -len(order) % size
 

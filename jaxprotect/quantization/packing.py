@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxprotect.errors import InputError
+from jaxprotect.host_arrays import here, on_host
 from jaxprotect.models.axes import contracted_axes, layer_axis
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params
@@ -74,16 +75,19 @@ def pack_tensors(
         channels = None if bits is None or path not in eligible else bits.get(path)
         grid = None if grids is None else grids.get(path)
         for layer in layers_of(path, leaf.shape):
-            name, weights = tensor_name(path, layer), jnp.asarray(_of_layer(leaf, path, layer))
+            name, weights = (
+                tensor_name(path, layer),
+                jnp.asarray(here(_of_layer(leaf, path, layer))),
+            )
             if path not in eligible:
                 values = np.asarray(weights.astype(spec.other_dtype))
                 yield name, {"": _finite(values if layer is None else values[0], name, "values")}
                 continue
             of_layer = functools.partial(_of_layer, path=path, layer=layer)
             packer = functools.partial(
-                _pack_tensor, weights, np.asarray(of_layer(flags[path])), path, spec
+                _pack_tensor, weights, on_host(of_layer(flags[path])), path, spec
             )
-            of_tensor = None if channels is None else of_layer(np.asarray(channels))
+            of_tensor = None if channels is None else of_layer(on_host(channels))
             yield name, packer(name, of_tensor, None if grid is None else _of_grid(grid, of_layer))
 
 
@@ -95,7 +99,7 @@ def _of_layer(values: Any, path: str, layer: int | None) -> Any:
 
 
 def _of_grid(grid: Grid, of_layer: Any) -> Grid:
-    return Grid(scale=of_layer(grid.scale), zero=of_layer(grid.zero))
+    return Grid(scale=here(of_layer(grid.scale)), zero=here(of_layer(grid.zero)))
 
 
 @functools.partial(jax.jit, static_argnames=("path", "spec"))

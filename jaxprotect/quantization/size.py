@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxprotect.errors import InputError, unknown_name
+from jaxprotect.host_arrays import on_host
 from jaxprotect.models.axes import (
     AXES,
     COMPONENTS,
@@ -186,7 +187,7 @@ def counted_tensors(
             continue
         of_leaf, widths = flags[path], itertools.repeat(None)
         if bits is not None and path in bits:
-            channels = np.asarray(bits[path])
+            channels = on_host(bits[path])
             of_leaf, widths = of_leaf & (channels != KEPT), row_widths(channels, path, shape)
         counted = zip(_tensor_counts(of_leaf, path, shape), widths, strict=False)
         for (layer, counts), of_rows in counted:
@@ -199,10 +200,10 @@ def _tensor_counts(
     """The counts of each checkpoint tensor of a leaf, one tensor on the host at a time."""
     contracted = contracted_axes(path)
     if layer_axis(path) is None:
-        yield None, count_flags(np.asarray(flags), shape, contracted)
+        yield None, count_flags(on_host(flags), shape, contracted)
         return
     inside = tuple(axis - 1 for axis in contracted)
-    counted = [count_flags(np.asarray(flags[i]), shape[1:], inside) for i in range(flags.shape[0])]
+    counted = [count_flags(on_host(flags[i]), shape[1:], inside) for i in range(flags.shape[0])]
     for layer in range(shape[0]):
         yield layer, counted[layer if len(counted) > 1 else 0]
 

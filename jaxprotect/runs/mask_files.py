@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxprotect.errors import InputError
+from jaxprotect.host_arrays import on_host
 from jaxprotect.models.json_files import parse_json
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.quantize import Mask
@@ -30,7 +31,9 @@ def save_mask(path: Path, mask: Mask, model: Model) -> None:
         mask: the mask; broadcast leaves stay as small as they are.
         model: the model that it belongs to.
     """
-    flags = {name: np.asarray(leaf, bool) for name, leaf in leaf_paths(mask).items()}
+    flags = {
+        name: on_host(leaf).astype(bool, copy=False) for name, leaf in leaf_paths(mask).items()
+    }
     packed = {name: np.packbits(leaf.reshape(-1)) for name, leaf in flags.items()}
     header = {
         "model_sha256": model.sha256,

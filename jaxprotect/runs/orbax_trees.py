@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from jaxprotect import hosts
 from jaxprotect.errors import InputError
 from jaxprotect.trees import leaf_paths
 
@@ -29,7 +30,7 @@ def save_tree(path: Path, tree: Any) -> dict[str, str]:
     Returns:
         Leaf path -> sha256 of its bytes.
     """
-    with _silent_orbax():
+    with _silent_orbax(), _alone():
         ocp.save(str(path), tree)
     return checksums(tree)
 
@@ -54,7 +55,8 @@ def load_tree(path: Path, largest: int) -> dict:
         for name, leaf in leaf_paths(ocp.metadata(str(path)).metadata).items():
             if max(math.prod(leaf.shape), math.prod(leaf.storage_metadata.chunk_shape)) > largest:
                 raise InputError(f"{name} has shape {leaf.shape}; the model has no leaf that large")
-        return ocp.load(str(path))
+        with _alone():
+            return ocp.load(str(path))
 
 
 def checksums(tree: Any) -> dict[str, str]:
@@ -64,6 +66,16 @@ def checksums(tree: Any) -> dict[str, str]:
         return hashlib.sha256(np.ascontiguousarray(np.asarray(leaf)).tobytes()).hexdigest()
 
     return {path: of(leaf) for path, leaf in leaf_paths(tree).items()}
+
+
+def _alone() -> contextlib.AbstractContextManager[Any]:
+    """Orbax of a job of several hosts waits for all of them, unless it is told who takes part."""
+    if hosts.count() == 1:
+        return contextlib.nullcontext()
+    first = ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="jaxprotect"
+    )
+    return ocp.Context(multiprocessing_options=first)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import load_config
 from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import read_json
+from jaxprotect.models.meshes import mesh_for, on_mesh
 from jaxprotect.models.model import Model
 from jaxprotect.models.tokenizer_files import read_tokenizer
 from jaxprotect.models.transformer import parameter_shapes
@@ -30,6 +31,27 @@ from jaxprotect.runs.prefix_files import PREFIX_FILE, load_prefix
 from jaxprotect.trees import leaf_paths
 
 _ENTRIES = {"spec": dict, "model": dict, "tokenizer": bool, "bytes": int, "sha256": dict}
+
+
+def load_placed(name: str, *, revision: str | None = None, mesh: str | None = None) -> Model:
+    """As `load_model`, on all devices: each host reads what its devices hold.
+
+    Args:
+        name: as for `load_model`.
+        revision: as for `load_model`.
+        mesh: as for `on_mesh`.
+
+    Returns:
+        The model on a mesh, or on one device.
+
+    Raises:
+        InputError: as `load_model` and `on_mesh`.
+    """
+    folder = Path(name).expanduser()
+    if revision is None and folder.is_dir() and is_packed_folder(folder):
+        return on_mesh(load_packed(folder), mesh)
+    _refuse_results(folder)
+    return hub.load_model(name, revision=revision, mesh=lambda config: mesh_for(config, mesh))
 
 
 def load_model(name_or_folder: str | Path, *, revision: str | None = None) -> Model:
@@ -48,13 +70,14 @@ def load_model(name_or_folder: str | Path, *, revision: str | None = None) -> Mo
     folder = Path(name_or_folder).expanduser()
     if revision is None and folder.is_dir() and is_packed_folder(folder):
         return load_packed(folder)
-    if folder.is_dir() and not (folder / "config.json").exists():
-        _refuse_results(folder)
+    _refuse_results(folder)
     return hub.load_model(name_or_folder, revision=revision)
 
 
 def _refuse_results(folder: Path) -> None:
     """Say what a folder is that one of our commands wrote, and that is no model."""
+    if not folder.is_dir() or (folder / "config.json").exists():
+        return
     try:
         kind = kind_of(folder)
     except InputError:

@@ -12,6 +12,7 @@ from jaxprotect.evaluation.disparity import compare, disparity
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.texts import Texts
+from jaxprotect.host_arrays import on_host
 from jaxprotect.models.axes import Eligible
 from jaxprotect.models.config import require_causal
 from jaxprotect.models.model import Model
@@ -240,7 +241,7 @@ def in_words(params: Params, scheme: Scheme) -> str:
     kept = f"kept: {100 * size.protected / size.weights:.3g} % of the weights in high precision"
     parts = [kept if size.protected else "kept: no single weights"]
     if scheme.bits is not None:
-        widths = np.concatenate([np.asarray(leaf).reshape(-1) for leaf in scheme.bits.values()])
+        widths = np.concatenate([on_host(leaf).reshape(-1) for leaf in scheme.bits.values()])
         found, counts = np.unique(widths, return_counts=True)
         shares = [
             f"{100 * count / widths.size:.3g} % at {width}"

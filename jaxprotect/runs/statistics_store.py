@@ -9,6 +9,7 @@ Squares span more than float16's range, so that the smaller precision is bfloat1
 """
 
 import contextlib
+import functools
 import json
 import math
 import shutil
@@ -23,8 +24,11 @@ import jax.numpy as jnp
 from jaxprotect.disk import locked, make_folder, writing
 from jaxprotect.errors import InputError, did_you_mean_folder
 from jaxprotect.evaluation.encoding import Encoded
+from jaxprotect.host_arrays import here, told_tree
+from jaxprotect.hosts import told
 from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import read_json
+from jaxprotect.models.meshes import mesh_of, place
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.progress import progress
@@ -68,19 +72,30 @@ class StatisticsStore:
         """Write one language; the manifest names it only when all of it is there."""
         dtype = jnp.dtype(self.manifest["precision"])
         temporary, final = self.folder / f".{language}.tmp", self.folder / language
-        for path in (temporary, final):
-            shutil.rmtree(path, ignore_errors=True)
-        # Orbax waits for minutes where it cannot make this folder itself.
-        make_folder(temporary)
+
+        def start() -> None:
+            for path in (temporary, final):
+                shutil.rmtree(path, ignore_errors=True)
+            # Orbax waits for minutes where it cannot make this folder itself.
+            make_folder(temporary)
+
+        def write(part: str, tree: dict) -> dict[str, str]:
+            with writing(final):
+                return save_tree(temporary.resolve() / part, tree)
+
+        def end() -> None:
+            with writing(final):
+                temporary.rename(final)
+
+        told(start)
         sums = {}
         for part in PARTS:
             tree = _plain(statistics, part)
             if part != "inputs":
                 tree = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), tree)
-            with writing(final):
-                sums[part] = save_tree(temporary.resolve() / part, tree)
-        with writing(final):
-            temporary.rename(final)
+            tree = jax.tree.map(here, tree)
+            sums[part] = told(functools.partial(write, part, tree))
+        told(end)
         entry = {
             "sentences": statistics.sentences,
             "tokens": statistics.tokens,
@@ -131,6 +146,12 @@ class StatisticsStore:
         return self.load(language, ("square",)).square
 
     def _part(self, language: str, part: str) -> dict:
+        tree = told_tree(functools.partial(self._read, language, part))
+        tree = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+        mesh = mesh_of(self.model.params)
+        return tree if mesh is None or part == "inputs" else place(tree, mesh)
+
+    def _read(self, language: str, part: str) -> dict:
         path = self.folder / language / part
         try:
             file_in(self.folder, language)
@@ -149,7 +170,7 @@ class StatisticsStore:
         for leaf, checksum in found.items():
             if checksum != expected[leaf]:
                 raise InputError(f"{path}: {language} is damaged at {leaf}: its checksum differs")
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+        return tree
 
 
 def open_store(

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float
 from scipy.optimize import isotonic_regression
 
 from jaxprotect.errors import InputError
+from jaxprotect.host_arrays import on_host
 from jaxprotect.models.axes import is_eligible
 from jaxprotect.models.transformer import Params
 from jaxprotect.progress import progress
@@ -78,7 +79,7 @@ def rounding(params: Params, mask: Mask, spec: QuantSpec, bits: Bits | None = No
             if of_leaf is not None:  # all scales of a row are to those of `spec.bits` as its steps
                 steps, own = (_steps(spec, b) for b in (jnp.asarray(spec.bits), of_leaf))
                 factor = jnp.where(of_leaf == KEPT, 0, jnp.square(steps / own))
-                relief[path] = relief[path] * np.asarray(factor)
+                relief[path] = relief[path] * on_host(factor)
     return Rounding(error=error, relief=relief)
 
 
@@ -126,10 +127,10 @@ def scale_relief(
     view, axes = scale_blocks(jnp.asarray(weights, jnp.float32), path, spec)
     kept = tuple(a for a in range(view.ndim) if a not in axes)
     order = (*kept, *axes)
-    blocks = np.transpose(np.asarray(view), order)
+    blocks = np.transpose(on_host(view), order)
     relief = _block_relief(blocks.reshape(-1, math.prod(blocks.shape[len(kept) :])), spec)
     back = np.transpose(relief.reshape(blocks.shape), np.argsort(order))
-    return np.asarray(from_scale_blocks(jnp.asarray(back), shape, path, spec))
+    return on_host(from_scale_blocks(jnp.asarray(back), shape, path, spec))
 
 
 def _block_relief(
@@ -254,7 +255,7 @@ def stack_gains(
         times = np.float32(1.0 if factor is None else factor(language, tree))
         for path, error in rounded.error.items():
             gain = _gain(leaves[path], error, relief[path], path, spec)
-            np.multiply(np.asarray(gain), times, out=stacked[path][row])
+            np.multiply(on_host(gain), times, out=stacked[path][row])
     return stacked
 
 

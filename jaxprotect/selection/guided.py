@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxprotect.errors import InputError
+from jaxprotect.host_arrays import on_host
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.grid import Bits
 from jaxprotect.quantization.quantize import Mask
@@ -209,7 +210,7 @@ def _members(gains: Gains, within: Mask) -> dict[str, np.ndarray]:
     """The gains of a set's weights alone: [L, members] of each leaf."""
     flags = leaf_paths(within)
     return {
-        path: leaf[:, np.broadcast_to(np.asarray(flags[path]), leaf.shape[1:])]
+        path: leaf[:, np.broadcast_to(on_host(flags[path]), leaf.shape[1:])]
         for path, leaf in gains.items()
     }
 
@@ -220,7 +221,7 @@ def _as_members(
     """Flags over members, put where the members stand."""
     flags, placed = leaf_paths(within), {}
     for path, leaf in gains.items():
-        placed[path] = np.broadcast_to(np.asarray(flags[path]), leaf.shape[1:]).copy()
+        placed[path] = np.broadcast_to(on_host(flags[path]), leaf.shape[1:]).copy()
         placed[path][placed[path]] = chosen[path]
     return placed
 

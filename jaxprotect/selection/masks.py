@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxprotect.host_arrays import on_host
 from jaxprotect.models.axes import Eligible, is_eligible
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.quantize import Mask
@@ -96,7 +97,7 @@ def count(mask: Mask, params: Params, eligible: Eligible = "matrices") -> int:
         repeats = math.prod(shape) // jnp.size(flag)
         rows = jnp.shape(flag)[0] if jnp.ndim(flag) else 1  # int32 counts, one per leading row
         counts = jnp.sum(jnp.reshape(flag, (rows, -1)), axis=1)
-        return int(np.asarray(counts).astype(np.int64).sum()) * repeats
+        return int(on_host(counts).astype(np.int64).sum()) * repeats
 
     leaves = leaf_paths(params)
     return sum(protected(p, w.shape) for p, w in leaves.items() if is_eligible(p, eligible))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from jaxprotect.host_arrays import on_host
 from jaxprotect.quantization.grid import KEPT
 from jaxprotect.quantization.precision import Level
 from jaxprotect.quantization.scheme import Scheme
@@ -114,7 +115,7 @@ def whole(ground: Ground, budget: int, spec: QuantSpec, what: Whole) -> Scheme |
         rounds=1,
     )
     scheme = Scheme(spec=spec, mask=made.mask, bits=made.bits)
-    if not any((np.asarray(leaf) == KEPT).any() for leaf in made.bits.values()):
+    if not any((on_host(leaf) == KEPT).any() for leaf in made.bits.values()):
         return None
     return scheme
 

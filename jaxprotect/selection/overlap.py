@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.damage import Row
+from jaxprotect.host_arrays import on_host
 from jaxprotect.models.axes import COMPONENTS, Eligible, component, is_eligible, layer_axis
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.blocks import scale_blocks
@@ -156,8 +157,8 @@ def outlier_share(
         view, axes = scale_blocks(jnp.asarray(weights[path]), path, spec)
         real, _ = scale_blocks(jnp.ones(flags.shape, bool), path, spec)  # groups are padded
         chosen, _ = scale_blocks(jnp.asarray(flags), path, spec)
-        far = _far(np.asarray(view, np.float32), np.asarray(real), axes, deviations)
-        far_inside += np.count_nonzero(far & np.asarray(chosen))
+        far = _far(on_host(view).astype(np.float32, copy=False), on_host(real), axes, deviations)
+        far_inside += np.count_nonzero(far & on_host(chosen))
         far_all += np.count_nonzero(far)
         inside += np.count_nonzero(flags)
         size += flags.size
@@ -177,7 +178,7 @@ def _flags(
     for path, weights in leaves.items():
         if not is_eligible(path, eligible):
             continue
-        found = np.asarray(flags[path], bool)
+        found = on_host(flags[path]).astype(bool, copy=False)
         try:
             whole = np.broadcast_to(found, weights.shape)
         except ValueError:

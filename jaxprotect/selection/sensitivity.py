@@ -13,10 +13,12 @@ from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import check_kind, encode
 from jaxprotect.evaluation.texts import Texts
+from jaxprotect.hosts import safe_point
 from jaxprotect.memory import smaller_batches
 from jaxprotect.models.axes import contracted_axes, is_matrix, layer_axis
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.meshes import DATA, mesh_of
+from jaxprotect.models.mesh_shapes import DATA
+from jaxprotect.models.meshes import mesh_of
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params, embed, run_blocks
 from jaxprotect.progress import progress
@@ -169,6 +171,7 @@ def _causal_statistics(
     steps = list(at_once(batches, 1 if mesh is None else mesh.shape[DATA]))
     total: Any = None
     for step in progress(steps, desc=label, unit="batch"):
+        safe_point()
         arrays = [(b.tokens, b.scored, b.uniform if drawn else None) for b in step]
         if mesh is None:
             part = row_statistics(params, *arrays[0], config)

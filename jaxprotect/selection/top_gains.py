@@ -9,6 +9,7 @@ from jaxtyping import Float
 from jaxprotect.counting import order_keys
 from jaxprotect.cuts import find_cut
 from jaxprotect.errors import InputError
+from jaxprotect.host_arrays import on_host
 from jaxprotect.selection.minimax import Minimax, solve_minimax
 
 Gains = Mapping[str, Float[np.ndarray, "L ..."]]
@@ -110,6 +111,6 @@ def removed(gains: Gains, flags: Mapping[str, jax.Array | np.ndarray]) -> Float[
     """
     total = np.zeros(len(next(iter(gains.values()))))
     for path, leaf in gains.items():
-        positions = np.flatnonzero(np.broadcast_to(np.asarray(flags[path]), leaf.shape[1:]))
+        positions = np.flatnonzero(np.broadcast_to(on_host(flags[path]), leaf.shape[1:]))
         total += leaf.reshape(len(total), -1)[:, positions].sum(axis=1, dtype=np.float64)
     return total

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxprotect.errors import InputError
+from jaxprotect.host_arrays import on_host
 from jaxprotect.models.axes import layer_axis
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.grid import KEPT
@@ -106,7 +107,7 @@ def language_unit_damages(
             lost = _channel_damage(
                 jnp.asarray(weights), of_leaf, protected, bits, path, spec, ids.shape
             )
-            values = np.asarray(lost, np.float64).reshape(-1)
+            values = on_host(lost).astype(np.float64).reshape(-1)
             total[:, column] += np.bincount(ids.reshape(-1), values, minlength=len(total))
     return total
 

@@ -28,7 +28,8 @@ import numpy as np
 import jaxprotect as jp
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
-from jaxprotect.models.meshes import make_mesh, mesh_of, parse_mesh, place
+from jaxprotect.models.mesh_shapes import parse_mesh
+from jaxprotect.models.meshes import make_mesh, mesh_of, place
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.packing import pack_tensors

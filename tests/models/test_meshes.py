@@ -10,7 +10,7 @@ import pytest
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.census import census_of
-from jaxprotect.models.meshes import MeshShape, check_mesh, choose_shape, parse_mesh
+from jaxprotect.models.mesh_shapes import MeshShape, check_mesh, choose_shape, parse_mesh
 from tests.tiny import CONFIG
 from tests.trust.children import save_inputs
 
