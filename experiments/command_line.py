@@ -4,8 +4,8 @@ import contextlib
 import inspect
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import field, make_dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import field, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +16,8 @@ from jaxprotect.commands.options import Switch, print_json
 from jaxprotect.commands.parsing import parse
 from jaxprotect.compile_cache import keep_compiled
 from jaxprotect.endings import end_in_one_line
+from jaxprotect.hosts import Hosts, is_first, joined, several
+from jaxprotect.runs.remote_folder import address, working_folder
 from jaxprotect.runs.results import Run
 from jaxprotect.runs.summary import summarise
 
@@ -47,7 +49,7 @@ def document(found: Any) -> dict[str, Any]:
         are not finite are None.
     """
     if isinstance(found, Run):
-        return {"folder": str(found.folder), "rows": _plain(summarise(found))}
+        return {"folder": address(found.folder), "rows": _plain(summarise(found))}
     if found and isinstance(found[0], Run):
         return {"runs": [document(run) for run in found]}
     return {"rows": _plain(found)}
@@ -58,18 +60,38 @@ def _run(config: type[Config], run: Callable[[Config], Any]) -> None:
         ("config", Annotated[config, tyro.conf.arg(name="")], field(default_factory=config)),
         ("json", Switch, field(default=False)),
     ]
-    options = make_dataclass("Options", fields, frozen=True, kw_only=True)
+    arguments = make_dataclass("Options", fields, frozen=True, kw_only=True)
     about, _, _ = (inspect.getdoc(config) or "").partition("Args:")
-    options.__doc__ = f"{about.strip()}\n\nArgs:\n    json: print one JSON document, no tables.\n"
+    arguments.__doc__ = f"{about.strip()}\n\nArgs:\n    json: print one JSON document, no tables.\n"
     module = Path(sys.argv[0]).stem
-    asked = parse(options, prog=f"python -m experiments.{module}")
-    if not asked.json:
-        run(asked.config)
-        return
-    with contextlib.redirect_stdout(sys.stderr):
-        found = run(asked.config)
-        made = document(found)
-    print_json(made)
+    asked: Any = parse(arguments, prog=f"python -m experiments.{module}")
+    setup = getattr(asked.config, "setup", None)
+    with joined(Hosts() if setup is None else setup.hosts):
+        if not asked.json:
+            with _in_working_folders(asked.config, module) as options:
+                run(options)
+            return
+        people = sys.stderr if is_first() else sys.stdout
+        with (
+            contextlib.redirect_stdout(people),
+            _in_working_folders(asked.config, module) as config,
+        ):
+            made = document(run(config))
+        print_json(made)
+
+
+@contextlib.contextmanager
+def _in_working_folders(config: Any, module: str) -> Iterator[Any]:
+    """The options with a local folder for each URL, and on each host, to write to."""
+    with contextlib.ExitStack() as stack:
+        setup = getattr(config, "setup", None)
+        if setup is not None and (setup.out is not None or several()):
+            out = stack.enter_context(working_folder(setup.out or Path("runs") / module))
+            config = replace(config, setup=replace(setup, out=out))
+        if getattr(config, "statistics", None) is not None:
+            shared = working_folder(config.statistics, name="statistics", shared=True)
+            config = replace(config, statistics=stack.enter_context(shared))
+        yield config
 
 
 def _plain(value: Any) -> Any:

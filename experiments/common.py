@@ -21,6 +21,7 @@ from jaxprotect.hosts import Hosts
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.runs.packed_loading import load_placed
+from jaxprotect.runs.remote_folder import address
 from jaxprotect.runs.report import write_report
 from jaxprotect.runs.results import Run, open_run, write_csv
 from jaxprotect.runs.summary import print_tables, write_summary
@@ -48,7 +49,7 @@ class Setup:
             German and French where present by default.
         draws: bootstrap draws.
         batch_tokens: most tokens of one batch; another number may continue a run.
-        out: folder of the run; `runs/<experiment>` by default.
+        out: folder or URL of the run; `runs/<experiment>` by default.
     """
 
     model: str = "reference"
@@ -165,7 +166,7 @@ def run_experiments(
     print_tables(run, rows)
     if replication:
         print_replication(replication)
-    print(f"report: {report}")
+    print(f"report: {address(report)}")
     return run
 
 

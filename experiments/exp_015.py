@@ -38,6 +38,7 @@ from jaxprotect.runs.evidence import (
     make_evaluator,
     relative_damages,
 )
+from jaxprotect.runs.remote_folder import address
 from jaxprotect.runs.report import write_report
 from jaxprotect.runs.results import ORIGINAL, Run, open_run, write_csv
 from jaxprotect.runs.summary import print_tables, write_summary
@@ -210,7 +211,7 @@ def run(config: Config) -> list[Run]:
     )
     print_across(rows, setup.quantizer.label, len(runs))
     page = write_answers(out / "report.html", runs, rows, curves, answers)
-    print(f"report: {page}")
+    print(f"report: {address(page)}")
     return runs
 
 

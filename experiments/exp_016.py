@@ -30,6 +30,7 @@ from jaxprotect.errors import refuse_unknown
 from jaxprotect.models.model import Model
 from jaxprotect.runs.minimal_figure import minimal_set_dots
 from jaxprotect.runs.minimal_run import find_minimal_set
+from jaxprotect.runs.remote_folder import address
 from jaxprotect.runs.results import write_csv
 from jaxprotect.runs.tables import console, table
 from jaxprotect.selection.criteria import CRITERIA, GUIDED
@@ -112,7 +113,7 @@ def run(config: Config) -> list[dict[str, Any]]:
     if ratios:
         print_byte_ratios(ratios, config.target.label)
     page = write_minimal_sets(out / "report.html", model.name, config.target, rows, ratios, dots)
-    print(f"report: {page}")
+    print(f"report: {address(page)}")
     return rows
 
 

@@ -35,6 +35,7 @@ from jaxprotect.quantization.precision import LEVELS, WIDTHS, Level, check_width
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.evidence import collect_statistics
 from jaxprotect.runs.precision_figures import allocation_map, damage_over_bytes
+from jaxprotect.runs.remote_folder import address
 from jaxprotect.runs.results import (
     ORIGINAL,
     Run,
@@ -172,7 +173,7 @@ def run(config: Config) -> list[dict[str, Any]]:
     ]
     print_precision(rows)
     page = write_precision(out / "report.html", model.name, spec.label, rows, curves, maps)
-    print(f"report: {page}")
+    print(f"report: {address(page)}")
     return rows
 
 

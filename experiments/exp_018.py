@@ -34,6 +34,7 @@ from jaxprotect.models.model import Model
 from jaxprotect.quantization.quantize import quantize_tree
 from jaxprotect.runs.calibration_figures import calibration_dots, calibration_map
 from jaxprotect.runs.evidence import collect_statistics
+from jaxprotect.runs.remote_folder import address
 from jaxprotect.runs.results import Run, append_variant, open_run, write_csv
 from jaxprotect.runs.summary import write_summary
 from jaxprotect.runs.sweep import Variant, measure, measure_original
@@ -193,7 +194,7 @@ def _conclude(config: Config, run: Run, model: Model, out: Path) -> None:
     page = write_calibrations(
         out / "report.html", model.name, config.protect, rows, cells, dots, maps
     )
-    print(f"report: {page}")
+    print(f"report: {address(page)}")
 
 
 if __name__ == "__main__":

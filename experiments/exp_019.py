@@ -40,6 +40,7 @@ from jaxprotect.models.transformer import Params
 from jaxprotect.progress import progress
 from jaxprotect.quantization.quantize import quantize_tree
 from jaxprotect.quantization.size import original_size, protected_size
+from jaxprotect.runs.remote_folder import address
 from jaxprotect.runs.results import ORIGINAL, Run, append_variant, open_run, write_csv
 from jaxprotect.runs.summary import write_summary
 from jaxprotect.runs.sweep import measure_original
@@ -125,7 +126,7 @@ def run(config: Config) -> list[dict[str, Any]]:
         ]
         write_csv(out / "languages.csv", flat)
     print_prefixes(rows)
-    print(f"report: {write_prefixes(out, model.name, rows, flat)}")
+    print(f"report: {address(write_prefixes(out, model.name, rows, flat))}")
     return rows
 
 

@@ -30,6 +30,7 @@ from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.frontier_figure import frontier_curves
 from jaxprotect.runs.ground import scheme_rows
 from jaxprotect.runs.recommend import ROUND_TO_NEAREST, Workplace, open_workplace, try_budget
+from jaxprotect.runs.remote_folder import address
 from jaxprotect.runs.results import (
     ORIGINAL,
     Run,
@@ -61,7 +62,7 @@ class Config:
         setup: model, texts and output folder (its quantizer and split are not used).
         budgets: plain quantizers whose file sizes are the budgets.
         options: what is tried within each.
-        statistics: folder of statistics to share; in the run's folder by default.
+        statistics: folder or URL of statistics to share; in the run's folder by default.
     """
 
     setup: Setup = Setup()
@@ -112,7 +113,7 @@ def run(config: Config) -> list[dict[str, Any]]:
     curves = frontier_curves(out / "frontier.png", singles, chosen=chosen, sizes=sizes)
     print_frontier(rows)
     page = write_frontier(out / "report.html", model.name, run, rows, undominated(rows), curves)
-    print(f"report: {page}")
+    print(f"report: {address(page)}")
     return rows
 
 

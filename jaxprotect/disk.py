@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jaxprotect.errors import InputError
 from jaxprotect.hosts import told
+from jaxprotect.urls import url_of
 
 _FULL = "make room, or give another folder; what is finished is kept, the same command continues it"
 _CLOSED = "give a folder that can be written"
@@ -78,8 +79,12 @@ def make_folder(folder: Path) -> None:
         folder: the folder.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: it cannot be made, or is a URL.
     """
+    if (url := url_of(folder)) is not None:
+        raise InputError(
+            f"{url} is a URL; allowed: a local folder, such as `remote_folder.working_folder` gives"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

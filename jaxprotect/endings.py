@@ -60,7 +60,7 @@ def end_in_one_line(command: Callable[[], object]) -> None:
         if main_thread:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
     # Here the command's frames are gone, and its progress bars have ended their lines.
-    if hosts.count() > 1:
+    if hosts.several():
         hosts.leave(code, line)
     sys.stderr.write(f"{line}\n")
     sys.exit(code)
@@ -73,7 +73,7 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 def _is_lost(error: Exception) -> bool:
     """Whether it is what a collective says when one of its hosts is gone."""
-    if hosts.count() == 1:
+    if not hosts.several():
         return False
     words = ("gloo", "connection", "heartbeat", "coordination service", "unavailable")
     return type(error).__name__ == "JaxRuntimeError" and any(w in str(error).lower() for w in words)

@@ -93,7 +93,7 @@ def told_tree(read: Callable[[], dict]) -> dict:
     Raises:
         InputError: what it raised, on every host.
     """
-    if hosts.count() == 1:
+    if not hosts.several():
         return read()
     mine: dict[str, Any] = {}
 

@@ -70,12 +70,33 @@ def joined(hosts: Hosts) -> Iterator[None]:
     if hosts.coordinator is None:
         yield
         return
-    _initialize(hosts)
-    if is_first():
+    with _own_words():
+        _initialize(hosts)
+        if is_first():
+            yield
+            return
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            yield
+
+
+@contextlib.contextmanager
+def _own_words() -> Iterator[None]:
+    """Send what libraries in C++ say to standard error: Gloo greets on standard output."""
+    try:
+        printed = sys.stdout.fileno() == 1
+    except (OSError, ValueError):  # a test reads it
+        printed = False
+    if not printed:
         yield
         return
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield
+    with os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding) as words:
+        os.dup2(2, 1)
+        try:
+            with contextlib.redirect_stdout(words):
+                yield
+        finally:
+            words.flush()
+            os.dup2(words.fileno(), 1)
 
 
 def count() -> int:
@@ -84,9 +105,14 @@ def count() -> int:
     return 1 if jax is None or not jax.distributed.is_initialized() else jax.process_count()
 
 
+def several() -> bool:
+    """Whether there is more than one."""
+    return count() > 1
+
+
 def is_first() -> bool:
     """Whether this host has the folder and the terminal."""
-    return count() == 1 or sys.modules["jax"].process_index() == 0
+    return not several() or sys.modules["jax"].process_index() == 0
 
 
 def told(function: Callable[[], Any]) -> Any:
@@ -101,7 +127,7 @@ def told(function: Callable[[], Any]) -> Any:
     Raises:
         InputError: what it raised, on every host.
     """
-    if count() == 1:
+    if not several():
         return function()
     answer: dict[str, Any] = {}
     if is_first():
@@ -117,7 +143,7 @@ def told(function: Callable[[], Any]) -> Any:
 
 def told_bytes(data: bytes) -> bytes:
     """The first host's bytes, on every host; those of the others are not read."""
-    if count() == 1:
+    if not several():
         return data
     import numpy as np
 
@@ -135,7 +161,7 @@ def told_array(array: "np.ndarray") -> "np.ndarray":
     Returns:
         The first host's numbers.
     """
-    return array if count() == 1 else _broadcast(array)
+    return array if not several() else _broadcast(array)
 
 
 def safe_point() -> None:
@@ -144,7 +170,7 @@ def safe_point() -> None:
     Raises:
         Terminated: a scheduler sent SIGTERM to one of them.
     """
-    if count() == 1:
+    if not several():
         return
     from jax.experimental.multihost_utils import reached_preemption_sync_point
 

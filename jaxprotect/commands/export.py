@@ -17,7 +17,7 @@ class Export:
 
     Args:
         source: where the model comes from; such as a folder of `pack`.
-        out: a new or empty folder.
+        out: a new or empty folder, or a URL.
         dtype: type of the weights; only float32 holds dequantized ones exactly.
         json: print one JSON document.
     """
@@ -30,8 +30,11 @@ class Export:
     def run(self) -> None:
         """Export and say where."""
         from jaxprotect.runs.export import export_hf
+        from jaxprotect.runs.remote_folder import address, working_folder
 
-        export_hf(self.out, self.source.load(), dtype=self.dtype)
-        size = (self.out / "model.safetensors").stat().st_size
-        found = {"folder": str(self.out), "dtype": self.dtype, "bytes": size}
-        print_json(found) if self.json else print(f"{self.out}: {size:,} bytes in {self.dtype}")
+        with working_folder(self.out, new=True) as out:
+            export_hf(out, self.source.load(), dtype=self.dtype)
+            size = (out / "model.safetensors").stat().st_size
+        where = address(self.out)
+        found = {"folder": where, "dtype": self.dtype, "bytes": size}
+        print_json(found) if self.json else print(f"{where}: {size:,} bytes in {self.dtype}")

@@ -1,5 +1,6 @@
 """`jaxprotect minimal-set`."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -40,8 +41,8 @@ class MinimalSet:
         spec: how weights are rounded.
         search: how sizes are tried.
         reference: languages whose mean the disparity divides by.
-        statistics: folder of statistics to share, such as `runs/sensitivity/statistics`.
-        out: folder of the search; the same command continues it.
+        statistics: folder or URL of statistics to share, such as `runs/sensitivity/statistics`.
+        out: folder or URL of the search; the same command continues it.
         json: print one JSON document.
     """
 
@@ -62,6 +63,7 @@ class MinimalSet:
     def run(self) -> None:
         """Search, write the folder, print what was found."""
         from jaxprotect.runs.minimal_run import find_minimal_set
+        from jaxprotect.runs.remote_folder import address, working_folder
         from jaxprotect.runs.tables import print_minimal_set
         from jaxprotect.selection.targets import Target
 
@@ -71,19 +73,24 @@ class MinimalSet:
             disparity=self.disparity,
             bits_per_byte=self.bits_per_byte,
         )
-        texts, model = self.measured.load_splits(), self.source.load()
-        made = find_minimal_set(
-            model,
-            texts,
-            self.spec,
-            target,
-            out=self.out,
-            search=self.search,
-            reference=self.reference,
-            statistics=self.statistics,
-            batch_tokens=self.measured.batch_tokens,
-        )
+        with contextlib.ExitStack() as stack:
+            out, statistics = stack.enter_context(working_folder(self.out)), self.statistics
+            if statistics is not None:
+                shared = working_folder(statistics, name="statistics", shared=True)
+                statistics = stack.enter_context(shared)
+            texts, model = self.measured.load_splits(), self.source.load()
+            made = find_minimal_set(
+                model,
+                texts,
+                self.spec,
+                target,
+                out=out,
+                search=self.search,
+                reference=self.reference,
+                statistics=statistics,
+                batch_tokens=self.measured.batch_tokens,
+            )
         if self.json:
             print_json({"summary": made.summary, "curve": made.curve, "languages": made.damages})
         else:
-            print_minimal_set(made.summary, made.curve, str(self.out))
+            print_minimal_set(made.summary, made.curve, address(self.out))

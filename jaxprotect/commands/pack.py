@@ -21,7 +21,7 @@ class Pack:
     Args:
         source: where the model comes from.
         hosts: several of them as one job.
-        out: a new or empty folder.
+        out: a new or empty folder, or a URL.
         mask: a mask file, such as `mask.npz` of minimal-set.
         protect: share of the eligible weights to keep, largest |w| first; instead of a mask.
         spec: how weights are rounded.
@@ -41,6 +41,7 @@ class Pack:
         from jaxprotect.quantization.size import original_size
         from jaxprotect.runs.mask_files import load_mask
         from jaxprotect.runs.packed_files import pack, packed_file_size
+        from jaxprotect.runs.remote_folder import address, working_folder
         from jaxprotect.runs.tables import print_packed
         from jaxprotect.selection import masks
 
@@ -54,12 +55,14 @@ class Pack:
                 model.params, fraction=self.protect or 0.0, eligible=self.spec.eligible
             )
         )
-        size = pack(self.out, model, mask, self.spec)
+        with working_folder(self.out, new=True) as out:
+            size = pack(out, model, mask, self.spec)
+            written = (out / "model.safetensors").stat().st_size
         found = {
-            "folder": str(self.out),
+            "folder": address(self.out),
             "quantizer": self.spec.label,
             "predicted": packed_file_size(model.params, mask, self.spec, model.config),
-            "written": (self.out / "model.safetensors").stat().st_size,
+            "written": written,
             "arrays": size.total,
             "float16": original_size(model.params, "float16"),
             "bits_per_weight": size.bits_per_weight,

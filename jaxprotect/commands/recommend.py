@@ -1,5 +1,6 @@
 """`jaxprotect recommend`."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -37,9 +38,9 @@ class Recommend:
         options: what is tried.
         reference: languages whose mean the disparity divides by.
         draws: bootstrap draws.
-        statistics: folder of statistics to share, such as `runs/sensitivity/statistics`.
-        pack: also write the model there.
-        out: also write the tables there, for `jaxprotect report`.
+        statistics: folder or URL of statistics to share, such as `runs/sensitivity/statistics`.
+        pack: also write the model there, a folder or URL.
+        out: also write the tables there, a folder or URL, for `jaxprotect report`.
         json: print one JSON document.
     """
 
@@ -61,35 +62,42 @@ class Recommend:
         from jaxprotect.models.folders import refuse_used_folder
         from jaxprotect.runs.recommend import open_workplace, recommend
         from jaxprotect.runs.recommend_folder import refuse_other_folder, save_recommendation
+        from jaxprotect.runs.remote_folder import address, working_folder
         from jaxprotect.runs.scheme_files import pack_scheme
         from jaxprotect.runs.scheme_tables import print_recommendation
 
-        if self.pack is not None:
-            refuse_used_folder("pack", self.pack)
-        if self.out is not None:
-            refuse_other_folder(self.out)
-        texts, model = self.measured.load_splits(), self.source.load()
-        place = open_workplace(
-            model,
-            texts,
-            statistics=self.statistics,
-            reference=self.reference,
-            rounds=self.options.rounds,
-            batch_tokens=self.measured.batch_tokens,
-        )
-        made = recommend(
-            place,
-            self.budget_bytes,
-            eligible=self.eligible,
-            options=self.options,
-            reference=self.reference,
-            draws=self.draws,
-        )
-        if self.pack is not None:
-            pack_scheme(self.pack, model, made.scheme)
-        if self.out is not None:
-            save_recommendation(self.out, made, model.name)
+        with contextlib.ExitStack() as stack:
+            pack, out = self.pack, self.out
+            if pack is not None:
+                pack = stack.enter_context(working_folder(pack, name="pack", new=True))
+                refuse_used_folder("pack", pack)
+            if out is not None:
+                out = stack.enter_context(working_folder(out))
+                refuse_other_folder(out)
+            shared = working_folder(self.statistics, name="statistics", shared=True)
+            statistics = stack.enter_context(shared)
+            texts, model = self.measured.load_splits(), self.source.load()
+            place = open_workplace(
+                model,
+                texts,
+                statistics=statistics,
+                reference=self.reference,
+                rounds=self.options.rounds,
+                batch_tokens=self.measured.batch_tokens,
+            )
+            made = recommend(
+                place,
+                self.budget_bytes,
+                eligible=self.eligible,
+                options=self.options,
+                reference=self.reference,
+                draws=self.draws,
+            )
+            if pack is not None:
+                pack_scheme(pack, model, made.scheme)
+            if out is not None:
+                save_recommendation(out, made, model.name)
         if self.json:
             print_json({"summary": made.summary, "tried": made.tried, "languages": made.damages})
         else:
-            print_recommendation(made, None if self.pack is None else str(self.pack))
+            print_recommendation(made, None if self.pack is None else address(self.pack))

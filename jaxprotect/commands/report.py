@@ -1,5 +1,6 @@
 """`jaxprotect report`."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ class Report:
         jaxprotect report runs/gpt2 runs/opt --out comparison.html
 
     Args:
-        runs: run folders; or one `--out` of minimal-set, sensitivity or recommend.
+        runs: run folders or their URLs; or one `--out` of minimal-set, sensitivity or recommend.
         out: the page to write for several runs.
         json: print one JSON document: the page's path and the numbers.
     """
@@ -29,6 +30,11 @@ class Report:
     def run(self) -> None:
         """Write the page and say where it is."""
         from jaxprotect.runs.folder_pages import write_pages
+        from jaxprotect.runs.remote_folder import address, uploaded_file, working_folder
 
-        found = write_pages(self.runs, self.out)
+        with contextlib.ExitStack() as stack:
+            folders = [stack.enter_context(working_folder(run, name="runs")) for run in self.runs]
+            page = stack.enter_context(uploaded_file(self.out)) if len(folders) > 1 else self.out
+            found = write_pages(folders, page)
+            found["report"] = address(found["report"])
         print_json(found) if self.json else print(found["report"])

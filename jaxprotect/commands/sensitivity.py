@@ -34,7 +34,7 @@ class Sensitivity:
         precision: of the statistics on disk.
         fraction: share of the weights in a language's own set.
         spec: the quantizer whose errors the scores weigh.
-        out: folder; the same command continues it, `minimal-set --statistics` reads it.
+        out: folder or URL; the same command continues it, `minimal-set --statistics` reads it.
         json: print one JSON document.
     """
 
@@ -52,22 +52,24 @@ class Sensitivity:
 
     def run(self) -> None:
         """Measure, write the folder, print the map."""
+        from jaxprotect.runs.remote_folder import address, working_folder
         from jaxprotect.runs.sensitivity_run import map_sensitivity
         from jaxprotect.runs.tables import print_sensitivity
 
-        made = map_sensitivity(
-            self.source.load(),
-            self.measured.load(self.split),
-            self.spec,
-            out=self.out,
-            fraction=self.fraction,
-            labels=self.labels,
-            seed=self.seed,
-            precision=self.precision,
-            batch_tokens=self.measured.batch_tokens,
-        )
+        with working_folder(self.out) as out:
+            made = map_sensitivity(
+                self.source.load(),
+                self.measured.load(self.split),
+                self.spec,
+                out=out,
+                fraction=self.fraction,
+                labels=self.labels,
+                seed=self.seed,
+                precision=self.precision,
+                batch_tokens=self.measured.batch_tokens,
+            )
         if self.json:
             overlap = {"languages": made.names, "shares": made.overlap.tolist()}
             print_json({"languages": made.languages, "location": made.location, "overlap": overlap})
         else:
-            print_sensitivity(made.languages, made.chance, str(self.out))
+            print_sensitivity(made.languages, made.chance, address(self.out))

@@ -70,7 +70,7 @@ def checksums(tree: Any) -> dict[str, str]:
 
 def _alone() -> contextlib.AbstractContextManager[Any]:
     """Orbax of a job of several hosts waits for all of them, unless it is told who takes part."""
-    if hosts.count() == 1:
+    if not hosts.several():
         return contextlib.nullcontext()
     first = ocp.options.MultiprocessingOptions(
         primary_host=0, active_processes={0}, barrier_sync_key_prefix="jaxprotect"
