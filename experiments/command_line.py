@@ -76,7 +76,7 @@ def _run(config: type[Config], run: Callable[[Config], Any]) -> None:
             contextlib.redirect_stdout(people),
             _in_working_folders(asked.config, module) as config,
         ):
-            made = document(run(config))
+            made = document(run(options))
         print_json(made)
 
 

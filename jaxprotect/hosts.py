@@ -254,6 +254,8 @@ def _check(hosts: Hosts) -> None:
 def _initialize(hosts: Hosts) -> None:
     import jax
 
+    # Programs that are queued on CPUs overtake each other, and what they send gets mixed up.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     if hosts.coordinator == AUTOMATIC:
         try:
             jax.distributed.initialize(initialization_timeout=hosts.patience)

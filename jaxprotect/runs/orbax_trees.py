@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orbax.checkpoint as checkpoint
 from orbax.checkpoint import v1 as ocp
+from orbax.checkpoint._src.handlers.composite_checkpoint_handler import CompositeOptions
 
 from jaxprotect import hosts
 from jaxprotect.errors import InputError
@@ -30,8 +32,8 @@ def save_tree(path: Path, tree: Any) -> dict[str, str]:
     Returns:
         Leaf path -> sha256 of its bytes.
     """
-    with _silent_orbax(), _alone():
-        ocp.save(str(path), tree)
+    with _silent_orbax():
+        _save_alone(path, tree) if hosts.several() else ocp.save(str(path), tree)
     return checksums(tree)
 
 
@@ -68,14 +70,25 @@ def checksums(tree: Any) -> dict[str, str]:
     return {path: of(leaf) for path, leaf in leaf_paths(tree).items()}
 
 
+def _save_alone(path: Path, tree: Any) -> None:
+    """As `ocp.save`, which waits for all hosts, whoever is said to take part."""
+    options = CompositeOptions(multiprocessing_options=_first())
+    handler = checkpoint.CompositeCheckpointHandler("state", composite_options=options)
+    with checkpoint.Checkpointer(handler, multiprocessing_options=_first()) as writer:
+        writer.save(str(path), checkpoint.args.Composite(state=checkpoint.args.PyTreeSave(tree)))
+
+
+def _first() -> Any:
+    return checkpoint.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="jaxprotect"
+    )
+
+
 def _alone() -> contextlib.AbstractContextManager[Any]:
     """Orbax of a job of several hosts waits for all of them, unless it is told who takes part."""
     if not hosts.several():
         return contextlib.nullcontext()
-    first = ocp.options.MultiprocessingOptions(
-        primary_host=0, active_processes={0}, barrier_sync_key_prefix="jaxprotect"
-    )
-    return ocp.Context(multiprocessing_options=first)
+    return ocp.Context(multiprocessing_options=_first())
 
 
 @contextlib.contextmanager
