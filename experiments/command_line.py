@@ -63,13 +63,13 @@ def _run(config: type[Config], run: Callable[[Config], Any]) -> None:
     about, _, _ = (inspect.getdoc(config) or "").partition("Args:")
     options.__doc__ = f"{about.strip()}\n\nArgs:\n    json: print one JSON document, no tables.\n"
     module = Path(sys.argv[0]).stem
-    asked: Any = parse(options, prog=f"python -m experiments.{module}")
+    asked = parse(options, prog=f"python -m experiments.{module}")
     if not asked.json:
-        with _in_working_folders(asked.config) as config:
-            run(config)
+        with _in_working_folders(asked.config) as there:
+            run(there)
         return
-    with contextlib.redirect_stdout(sys.stderr), _in_working_folders(asked.config) as config:
-        made = document(run(config))
+    with contextlib.redirect_stdout(sys.stderr), _in_working_folders(asked.config) as there:
+        made = document(run(there))
     print_json(made)
 
 

@@ -5,10 +5,10 @@ minute; a lease that nobody renewed for ten minutes, or whose process is gone fr
 taken over. A holder that finds another one's name there stops.
 """
 
-import _thread
 import contextlib
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -115,7 +115,8 @@ class Lease:
             with contextlib.suppress(Exception):  # a network that is away comes back
                 self._renew()
             if self._lost is not None:
-                _thread.interrupt_main()  # what is computed can no longer be kept
+                # What is computed can no longer be kept; a real signal also ends a wait.
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 return
 
     def _renew(self) -> None:

@@ -6,6 +6,7 @@ changes: every few seconds, and at the end, however that comes.
 """
 
 import contextlib
+import logging
 import shutil
 import sys
 import tempfile
@@ -190,6 +191,9 @@ def _file_system(url: str, name: str) -> tuple[Any, str]:
         ) from None
     except Exception as error:
         raise _unreached(f"`{name}` {url}", error) from error
+    logger = logging.getLogger(type(fs).__module__.partition(".")[0])
+    if logger.level == logging.NOTSET:  # a traceback is logged for what is raised all the same
+        logger.setLevel(logging.CRITICAL + 1)
     return fs, path
 
 
