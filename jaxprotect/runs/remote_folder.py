@@ -42,7 +42,8 @@ def working_folder(
         out: a folder, which is given back as it is, or a URL such as `gs://bucket/run`; a `Path`
             made of a URL will do.
         name: of the argument, for messages.
-        new: refuse a URL that has files, before they are downloaded.
+        new: refuse a URL that has files, unless they are of a `new` folder that a killed process
+            has not finished.
         shared: where another process writes to the URL, read what is there and upload nothing.
 
     Yields:
@@ -72,8 +73,8 @@ def working_folder(
         try:
             with _named(folder, url):
                 with _reached(what):
-                    if new and mirror.listed():
-                        raise InputError(f"{what} exists already; give a new or empty folder")
+                    if new and lease is not None:
+                        _make_new(mirror, lease, what)
                     mirror.download()
                 if lease is None:
                     yield folder
@@ -131,6 +132,14 @@ def address(path: Path | str) -> str:
         if Path(path).is_relative_to(folder):
             return "/".join((url, *Path(path).relative_to(folder).parts))
     return url_of(path) or str(path)
+
+
+def _make_new(mirror: Mirror, lease: Lease, what: str) -> None:
+    if lease.after_unfinished:
+        mirror.clear()
+    if mirror.listed():
+        raise InputError(f"{what} exists already; give a new or empty folder")
+    lease.fill()
 
 
 @contextlib.contextmanager

@@ -191,6 +191,26 @@ def test_a_new_folder_is_refused_where_files_are(store):
     assert stored(store) == {"a": b"1"}
 
 
+def test_a_new_folder_that_a_killed_process_left_is_made_afresh(store):
+    lock = {}
+
+    def half(folder):
+        write(folder, a="1", b="2")
+        lock.update(json.loads(store.cat("/bucket/run/lock")))
+
+    work(half, new=True)
+    left = Holder(**lock)
+    assert left.fills
+    put_lock(store, replace(left, time=0.0))
+    work(lambda folder: write(folder, a="3"), new=True)
+    assert stored(store) == {"a": b"3"}
+    # Who only looked, and was killed, leaves finished files alone.
+    put_lock(store, OTHER)
+    with pytest.raises(InputError, match="exists already"):
+        work(print, new=True)
+    assert stored(store) == {"a": b"3"}
+
+
 def test_names_do_not_lead_out_of_the_copy(store, tmp_path):
     store.pipe_file("/bucket/run/../../evil", b"1")
     store.store = {"/bucket/run/../../evil": store.store.popitem()[1]}
