@@ -64,19 +64,16 @@ def _run(config: type[Config], run: Callable[[Config], Any]) -> None:
     about, _, _ = (inspect.getdoc(config) or "").partition("Args:")
     arguments.__doc__ = f"{about.strip()}\n\nArgs:\n    json: print one JSON document, no tables.\n"
     module = Path(sys.argv[0]).stem
-    asked: Any = parse(arguments, prog=f"python -m experiments.{module}")
+    asked = parse(arguments, prog=f"python -m experiments.{module}")
     setup = getattr(asked.config, "setup", None)
     with joined(Hosts() if setup is None else setup.hosts):
         if not asked.json:
-            with _in_working_folders(asked.config, module) as options:
-                run(options)
+            with _in_working_folders(asked.config, module) as there:
+                run(there)
             return
-        people = sys.stderr if is_first() else sys.stdout
-        with (
-            contextlib.redirect_stdout(people),
-            _in_working_folders(asked.config, module) as config,
-        ):
-            made = document(run(options))
+        people = contextlib.redirect_stdout(sys.stderr if is_first() else sys.stdout)
+        with people, _in_working_folders(asked.config, module) as there:
+            made = document(run(there))
         print_json(made)
 
 

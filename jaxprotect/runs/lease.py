@@ -5,10 +5,10 @@ minute; a lease that nobody renewed for ten minutes, or whose process is gone fr
 taken over. A holder that finds another one's name there stops.
 """
 
-import _thread
 import contextlib
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -49,6 +49,7 @@ class Holder:
         pid: the process.
         machine: equal where `pid` means the same process; empty if that cannot be known.
         time: of the last sign of life, in seconds since 1970.
+        fills: whether all that lies beside the lock is of this holder, and unfinished.
     """
 
     token: str
@@ -56,6 +57,7 @@ class Holder:
     pid: int
     machine: str
     time: float
+    fills: bool = False
 
     @property
     def is_gone(self) -> bool:
@@ -75,6 +77,8 @@ class Holder:
 class Lease:
     """A lease that is held; a thread renews it until `end`.
 
+    `after_unfinished` says whether it was taken over from one that had called `fill`.
+
     Args:
         fs: an fsspec file system.
         path: of the lock.
@@ -87,7 +91,8 @@ class Lease:
     def __init__(self, fs: Any, path: str, what: str) -> None:
         self._fs, self._path, self._what = fs, path, what
         self._lost: Holder | str | None = None
-        self._holder = _take(fs, path, what)
+        self._holder, before = _take(fs, path, what)
+        self.after_unfinished = isinstance(before, Holder) and before.fills
         self._renewing, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
@@ -102,6 +107,11 @@ class Lease:
                 f"not heard of for {STALE / 60:g} minutes; what it uploaded until then is kept"
             )
 
+    def fill(self) -> None:
+        """Leave word, should this process be killed, that what lies there is unfinished."""
+        self._renew(fills=True)
+        self.check()
+
     def end(self) -> None:
         """Stop renewing, and free the lease if it is still held."""
         self._stop.set()
@@ -115,16 +125,17 @@ class Lease:
             with contextlib.suppress(Exception):  # a network that is away comes back
                 self._renew()
             if self._lost is not None:
-                _thread.interrupt_main()  # what is computed can no longer be kept
+                # What is computed can no longer be kept; a real signal also ends a wait.
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 return
 
-    def _renew(self) -> None:
+    def _renew(self, **changes: bool) -> None:
         with self._renewing:
             found = _read(self._fs, self._path)
             if _token(found) != self._holder.token:
                 self._lost = found or "which has finished"
                 return
-            holder = replace(self._holder, time=time.time())
+            holder = replace(self._holder, time=time.time(), **changes)
             self._fs.pipe_file(self._path, _bytes(holder))
             self._holder = holder
 
@@ -155,7 +166,8 @@ def leased(fs: Any, path: str, what: str) -> Iterator[Lease]:
         lease.end()
 
 
-def _take(fs: Any, path: str, what: str) -> Holder:
+def _take(fs: Any, path: str, what: str) -> "tuple[Holder, Holder | str | None]":
+    """The new holder, and the one whose place it takes."""
     holder = Holder(
         token=uuid.uuid4().hex,
         host=socket.gethostname(),
@@ -174,7 +186,7 @@ def _take(fs: Any, path: str, what: str) -> Holder:
         found = _read(fs, path)
     if _token(found) != holder.token:
         raise _held(what, found)
-    return holder
+    return holder, before
 
 
 def _created(fs: Any, path: str, holder: Holder) -> "Holder | str | None":
@@ -203,7 +215,8 @@ def _read(fs: Any, path: str) -> "Holder | str | None":
         data = fs.cat_file(path)
     except FileNotFoundError:
         return None
-    kinds = {"token": str, "host": str, "pid": int, "machine": str, "time": (int, float)}
+    kinds: dict[str, Any] = {"token": str, "host": str, "pid": int, "machine": str}
+    kinds |= {"time": (int, float), "fills": bool}
     with contextlib.suppress(ValueError, TypeError):
         holder = Holder(**json.loads(data))
         if all(isinstance(getattr(holder, name), kind) for name, kind in kinds.items()):

@@ -44,6 +44,11 @@ class Mirror:
         found = (path.removeprefix(self._root).lstrip("/") for path in self._fs.find(self._root))
         return [name for name in found if name and not name.endswith("/") and not _is_ours(name)]
 
+    def clear(self) -> None:
+        """Remove what the store has."""
+        for name in sorted(self.listed(), key=_rank, reverse=True):
+            self._fs.rm_file(f"{self._root}/{name}")
+
     def download(self) -> None:
         """Fetch what the store has: what names other files before them."""
         make_folder(self._folder)

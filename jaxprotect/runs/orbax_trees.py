@@ -57,7 +57,7 @@ def load_tree(path: Path, largest: int) -> dict:
         for name, leaf in leaf_paths(ocp.metadata(str(path)).metadata).items():
             if max(math.prod(leaf.shape), math.prod(leaf.storage_metadata.chunk_shape)) > largest:
                 raise InputError(f"{name} has shape {leaf.shape}; the model has no leaf that large")
-        with _alone():
+        with _silent_orbax(), _alone():
             return ocp.load(str(path))
 
 

@@ -6,6 +6,7 @@ changes: every few seconds, and at the end, however that comes.
 """
 
 import contextlib
+import logging
 import shutil
 import sys
 import tempfile
@@ -44,7 +45,8 @@ def working_folder(
         out: a folder, which is given back as it is, or a URL such as `gs://bucket/run`; a `Path`
             made of a URL will do.
         name: of the argument, for messages.
-        new: refuse a URL that has files, before they are downloaded.
+        new: refuse a URL that has files, unless they are of a `new` folder that a killed process
+            has not finished.
         shared: where another process writes to the URL, read what is there and upload nothing.
 
     Yields:
@@ -81,8 +83,8 @@ def _opened(out: Path | str, *, name: str, new: bool, shared: bool) -> Iterator[
         try:
             with _named(folder, url):
                 with _reached(what):
-                    if new and mirror.listed():
-                        raise InputError(f"{what} exists already; give a new or empty folder")
+                    if new and lease is not None:
+                        _make_new(mirror, lease, what)
                     mirror.download()
                 if lease is None:
                     yield folder
@@ -140,6 +142,14 @@ def address(path: Path | str) -> str:
         if Path(path).is_relative_to(folder):
             return "/".join((url, *Path(path).relative_to(folder).parts))
     return url_of(path) or str(path)
+
+
+def _make_new(mirror: Mirror, lease: Lease, what: str) -> None:
+    if lease.after_unfinished:
+        mirror.clear()
+    if mirror.listed():
+        raise InputError(f"{what} exists already; give a new or empty folder")
+    lease.fill()
 
 
 @contextlib.contextmanager
@@ -200,6 +210,9 @@ def _file_system(url: str, name: str) -> tuple[Any, str]:
         ) from None
     except Exception as error:
         raise _unreached(f"`{name}` {url}", error) from error
+    logger = logging.getLogger(type(fs).__module__.partition(".")[0])
+    if logger.level == logging.NOTSET:  # a traceback is logged for what is raised all the same
+        logger.setLevel(logging.CRITICAL + 1)
     return fs, path
 
 
