@@ -227,7 +227,7 @@ def _amount(endpoint: str, of: Listed, level: int) -> Amount:
         source += f"; {stated:,} of them state their weights"
     if not of.complete:
         at_least.append("models")
-    if not of.complete or stated < models:
+    if level and (not of.complete or stated < models):
         at_least.append("weights")
     return Amount(
         level=level,

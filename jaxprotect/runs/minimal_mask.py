@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, did_you_mean_folder
 from jaxprotect.models.axes import ELIGIBLE, Eligible
 from jaxprotect.models.census import Census, known_name
 from jaxprotect.models.config import complete
@@ -13,9 +13,38 @@ from jaxprotect.models.hub import REFERENCE, REFERENCE_FOLDER
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.models.weight_files import open_weights
 from jaxprotect.quantization.quantize import Mask
+from jaxprotect.runs.folder_kinds import kind_of
 from jaxprotect.runs.mask_files import read_mask
-from jaxprotect.runs.minimal_folder import MinimalFolder
+from jaxprotect.runs.minimal_folder import MinimalFolder, read_minimal
 from jaxprotect.runs.results import to_json
+
+
+def search_on(folder: Path, census: Census, *, revision: str | None = None) -> MinimalFolder:
+    """The finished search of a folder, if it is on this model.
+
+    Args:
+        folder: that `jaxprotect minimal-set` has filled.
+        census: of the model, with the name that the user gave.
+        revision: of the hub repository.
+
+    Returns:
+        The search.
+
+    Raises:
+        InputError: no such folder, or one of another kind; a search that is not finished or
+            damaged, or on another model.
+    """
+    if not folder.is_dir():
+        meant = did_you_mean_folder(folder, "curve.csv")
+        raise InputError(f"`minimal_set` {folder} is no folder{meant}")
+    if (kind := kind_of(folder)) != "minimal set":
+        raise InputError(
+            f"`minimal_set` {folder} is a folder of kind {kind}; give one that "
+            "`jaxprotect minimal-set` has filled"
+        )
+    search = read_minimal(folder)
+    check_same_model(search, census, revision=revision)
+    return search
 
 
 def check_same_model(search: MinimalFolder, census: Census, *, revision: str | None = None) -> None:

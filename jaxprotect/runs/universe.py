@@ -6,6 +6,7 @@ its layers and heads, 6 the minimal set. What nobody counted has no number.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jaxprotect.models.census import Census, brief_comparison, census_of
@@ -43,6 +44,12 @@ class Universe:
     search: MinimalFolder | None = None
     mask: Mask | None = None
 
+    @property
+    def name(self) -> str:
+        """The model's name; of a folder its last part."""
+        path = Path(self.census.name)
+        return path.resolve().name if path.is_dir() else self.census.name
+
     def rows(self) -> list[Row]:
         """The seven levels as a table, one JSON object per row.
 
@@ -75,7 +82,7 @@ class Universe:
 
     def _model(self) -> list[Row]:
         total, exact = self.census.total, "counted from the architecture"
-        rows = [_row(4, f"the model, {self.census.name}", models=1, weights=total, source=exact)]
+        rows = [_row(4, f"the model, {self.name}", models=1, weights=total, source=exact)]
         rows += [
             _row(4, part_name(kind, None), weights=count.total, source=exact)
             for kind, count in self.census.components.items()

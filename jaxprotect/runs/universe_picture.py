@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from jaxprotect.models.hub_tally import LEVELS
 from jaxprotect.runs.criteria_figures import save
@@ -28,6 +28,12 @@ TREEMAP, BAR = 4.8, 0.42
 
 UNKNOWN = "#666666"
 """Of words without a bar."""
+
+MARKS = 7
+"""Of an axis, at most."""
+
+LONGEST = 40
+"""Letters of a model's name."""
 
 COLOURS: dict[Kind, str] = {"models": GREEN, "weights": BLUE}
 """What is counted -> its colour; the minimal set has one of its own."""
@@ -54,7 +60,7 @@ def universe_picture(path: Path | None, found: Universe) -> Drawing:
     first = next(iter(panels))
     panels[first] = sorted([*panels[first], *_unknown(found)], key=lambda row: row["level"])
     heights = [BAR * len(bars) + 0.25 for bars in panels.values()]
-    title = f"From all models to single weights: the universe around {found.census.name}"
+    title = f"From all models to single weights: the universe around {_short_name(found)}"
     with style():
         figure = new_figure(WIDTH + 0.3, sum(heights) + TREEMAP + 1.6, title)
         axes = figure.subplots(len(panels) + 1, 1, height_ratios=[*heights, TREEMAP])
@@ -72,12 +78,12 @@ def universe_picture(path: Path | None, found: Universe) -> Drawing:
 
 def _bars(found: Universe, kind: Kind) -> list[Row]:
     """The rows that are bars: whole levels, and of the model no components."""
-    whole = f"the model, {found.census.name}"
+    name = f"the model, {_short_name(found)}"
     return [
-        row
+        row | {"name": name} if row["level"] == 4 else row
         for row in found.rows()
         if row[kind]
-        if row["level"] != 4 or (row["name"] == whole and kind == "weights")
+        if row["level"] != 4 or (row["models"] and kind == "weights")
     ]
 
 
@@ -110,10 +116,17 @@ def _draw_bars(axes: Axes, kind: Kind, bars: Sequence[Row]) -> None:
         axes.text(least, place - 0.26, _words(row, kind), va="bottom", fontsize=9, color=ink)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(LogLocator(numticks=7))
+    powers = range(len(str(least)) - 1 if least >= 1 else -1, len(str(max(counts))) + 1)
+    marks = [10.0**power for power in powers if 10.0**power <= max(counts) * 1.5]
+    axes.xaxis.set_major_locator(FixedLocator(marks[:: -(-len(marks) // MARKS)]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: short(count)))
     axes.set_xlabel(f"{kind}, logarithmic scale")
+
+
+def _short_name(found: Universe) -> str:
+    name = found.name
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def short(count: float) -> str:

@@ -7,8 +7,7 @@ from jaxprotect.models.pace import Pace
 from jaxprotect.runs.drawing import Drawing
 from jaxprotect.runs.estimates import read_estimates
 from jaxprotect.runs.hub_counts import HubCount, count_hub
-from jaxprotect.runs.minimal_folder import read_minimal
-from jaxprotect.runs.minimal_mask import check_same_model, mask_of
+from jaxprotect.runs.minimal_mask import mask_of, search_on
 from jaxprotect.runs.results import write_atomically
 from jaxprotect.runs.universe import Universe, universe
 from jaxprotect.runs.universe_picture import universe_picture
@@ -44,8 +43,7 @@ def map_universe(
     amounts, findings = ([], []) if estimates is None else read_estimates(estimates)
     search = mask = None
     if minimal_set is not None:
-        search = read_minimal(minimal_set)
-        check_same_model(search, census, revision=revision)
+        search = search_on(minimal_set, census, revision=revision)
         mask = mask_of(search, census)
     hub = None
     if pace is not None:  # last, as it takes long

@@ -26,7 +26,7 @@ def print_universe(found: Universe, hub: HubCount | None) -> None:
         hub: the count on the hub, if there is one.
     """
     screen = console()
-    made = table(f"The weight universe around {escape(found.census.name)}", LEFT, RIGHT)
+    made = table(f"The weight universe around {escape(found.name)}", LEFT, RIGHT)
     made.add_column(LAST)
     level = None
     for row in found.rows():
@@ -36,7 +36,7 @@ def print_universe(found: Universe, hub: HubCount | None) -> None:
         made.add_row(*map(escape, level_cells(row)))
     screen.print(made)
     for line in found.findings:
-        screen.print(f"does not fit: {line}", markup=False, highlight=False, soft_wrap=True)
+        screen.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
     if hub is not None:
         _print_hub(hub)
     if found.search is not None:
@@ -111,11 +111,11 @@ def page(found: Universe, drawing: Drawing) -> str:
     """
     headings = [*LEFT, *RIGHT, LAST]
     parts = [
-        f"# The weight universe around {_plain(found.census.name)}",
+        f"# The weight universe around {_plain(found.name)}",
         f"![{_plain(drawing.alt)}]({drawing.name}.png)",
         f"*{_plain(drawing.caption)}*",
         _table(headings, [level_cells(row) for row in found.rows()], numbers=range(2, 5)),
-        "\n".join(f"- Does not fit: {_plain(line)}" for line in found.findings),
+        "\n".join(f"- Note: {_plain(line)}" for line in found.findings),
     ]
     if found.search is not None:
         parts += [f"**{of.title}** {_plain(of.text)}" for of in answer(found.search)]
