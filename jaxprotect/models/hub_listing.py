@@ -45,6 +45,11 @@ class Query:
     expand: tuple[str, ...] = ()
 
     @property
+    def filters(self) -> str:
+        """What decides which models are listed, as it stands in the address."""
+        return urlencode(self.where)
+
+    @property
     def text(self) -> str:
         """The query of the first page, as it stands in its address."""
         fields = [("expand", name) for name in self.expand]

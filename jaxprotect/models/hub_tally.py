@@ -30,6 +30,12 @@ LEVELS = {
 }
 """Level of the universe -> what the hub has on it; each level is a part of the one before."""
 
+RULES = {
+    2: "of level 1, tagged multilingual or with two languages or more",
+    3: "of level 2, not gated, and stated to have fewer than 10^9 weights",
+}
+"""Level -> what is picked out of the list of the level before."""
+
 ALL = Query(name=LEVELS[0], expand=("createdAt", "pipeline_tag"))
 GENERATING = Query(
     name=LEVELS[1],

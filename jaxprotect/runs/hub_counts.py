@@ -16,7 +16,7 @@ from typing import Any
 from jaxprotect.disk import locked, make_folder
 from jaxprotect.errors import InputError
 from jaxprotect.models.hub_listing import Query, endpoint, pages
-from jaxprotect.models.hub_tally import ALL, GENERATING, LEVELS, QUERIES, tally
+from jaxprotect.models.hub_tally import ALL, GENERATING, LEVELS, QUERIES, RULES, tally
 from jaxprotect.models.json_files import read_json
 from jaxprotect.models.pace import LimitReachedError, Pace, Pacer
 from jaxprotect.progress import progress
@@ -222,9 +222,10 @@ def _amount(endpoint: str, of: Listed, level: int) -> Amount:
     counts, at_least = of.counts, list[Kind]()
     models = counts[f"level {level}"]
     stated = counts[f"level {level} stated"]
-    source = f"{endpoint}/api/models?{of.query.text}"
-    if level:
-        source += f"; {stated:,} of them state their weights"
+    filters = of.query.filters
+    source = RULES.get(level, f"{endpoint}/api/models{'?' if filters else ''}{filters}")
+    if level in (1, 2):
+        source += f"; {stated:,} state their weights"
     if not of.complete:
         at_least.append("models")
     if level and (not of.complete or stated < models):

@@ -58,7 +58,9 @@ def universe_picture(path: Path | None, found: Universe) -> Drawing:
         placed = protected_by_place(found.mask, found.census.config, policy_of(found.search))
     panels: dict[Kind, list[Row]] = {kind: bars for kind in KINDS if (bars := _bars(found, kind))}
     first = next(iter(panels))
-    panels[first] = sorted([*panels[first], *_unknown(found)], key=lambda row: row["level"])
+    for row in _unknown(found):
+        panels[first if row["level"] < 4 else "weights"].append(row)
+    panels = {kind: sorted(bars, key=lambda row: row["level"]) for kind, bars in panels.items()}
     heights = [BAR * len(bars) + 0.25 for bars in panels.values()]
     title = f"From all models to single weights: the universe around {_short_name(found)}"
     with style():

@@ -27,7 +27,7 @@ def print_universe(found: Universe, hub: HubCount | None) -> None:
     """
     screen = console()
     made = table(f"The weight universe around {escape(found.name)}", LEFT, RIGHT)
-    made.add_column(LAST)
+    made.add_column(LAST, overflow="fold")
     level = None
     for row in found.rows():
         if level not in (None, row["level"]) and row["level"] in (4, 6):

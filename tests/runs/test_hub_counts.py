@@ -12,7 +12,7 @@ from huggingface_hub import close_session, constants
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.hub_listing import TRIES
-from jaxprotect.models.hub_tally import ALL, GENERATING, LANGUAGES, size_class, tally
+from jaxprotect.models.hub_tally import ALL, GENERATING, LANGUAGES, RULES, size_class, tally
 from jaxprotect.models.pace import LimitReachedError, Pace, Pacer
 from jaxprotect.runs.hub_counts import count_hub
 from tests.models.listing_server import start
@@ -81,9 +81,14 @@ def test_every_page_is_counted_once(hub, time, tmp_path):
     assert found.findings() == []
     assert found.stopped == ""
     assert len(hub.asked) == len(set(hub.asked)) == 3 + 4
-    of_all = found.amounts()[0]
-    assert of_all.source == f"{constants.ENDPOINT}/api/models?{ALL.text}"
-    assert of_all.date == datetime.now(UTC).date().isoformat()
+    address = f"{constants.ENDPOINT}/api/models"
+    assert [of.source for of in found.amounts()] == [
+        address,
+        f"{address}?pipeline_tag=text-generation; 4 state their weights",
+        f"{RULES[2]}; 3 state their weights",
+        RULES[3],
+    ]
+    assert {of.date for of in found.amounts()} == {datetime.now(UTC).date().isoformat()}
     assert time.slept == [1.0] * 6  # a request a second
 
 
