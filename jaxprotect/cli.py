@@ -18,13 +18,19 @@ from jaxprotect.commands.parsing import parse
 from jaxprotect.commands.recommend import Recommend
 from jaxprotect.commands.report import Report
 from jaxprotect.commands.sensitivity import Sensitivity
+from jaxprotect.commands.universe import Universe
 from jaxprotect.compile_cache import keep_compiled
 from jaxprotect.endings import BAD_INPUT, end_in_one_line
 from jaxprotect.errors import InputError, did_you_mean
 from jaxprotect.hosts import Hosts, joined
 
 GROUPS: dict[str, dict[str, type]] = {
-    "look": {"census": Census, "evaluate": Evaluate, "sensitivity": Sensitivity},
+    "look": {
+        "census": Census,
+        "universe": Universe,
+        "evaluate": Evaluate,
+        "sensitivity": Sensitivity,
+    },
     "choose": {"minimal-set": MinimalSet, "recommend": Recommend},
     "write": {"pack": Pack, "export": Export, "report": Report},
 }

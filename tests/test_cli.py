@@ -9,11 +9,14 @@ import sys
 import jax
 import numpy as np
 import pytest
+from huggingface_hub import close_session, constants
 
 from jaxprotect.cli import main
+from jaxprotect.models import hub_listing
 from jaxprotect.models.hub import load_model
 from jaxprotect.runs.mask_files import load_mask, save_mask
 from jaxprotect.selection import masks
+from tests.models import listing_server
 from tests.tiny import save_tiny_model
 
 LANGUAGES = ("deu_Latn", "eng_Latn", "heb_Hebr")
@@ -51,6 +54,56 @@ def test_census(capsys):
     main(["census", "--model", "gpt2", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["eligible"]["weights"] == 124_337_664
+
+
+def test_universe(tmp_path, capsys):
+    estimates = tmp_path / "estimates.toml"
+    estimates.write_text('[[estimate]]\nlevel = 2\nname = "many"\nmodels = 7\nsource = "s"\n')
+    words = ["universe", "--model", "gpt2", "--estimates", str(estimates)]
+    main([*words, "--out", str(tmp_path / "out")])
+    shown = capsys.readouterr().out
+    for said in ("124,439,808", "196,800", "57,428,736", "not searched", "note: level 2"):
+        assert said in shown
+    assert (tmp_path / "out" / "universe.png").read_bytes().startswith(b"\x89PNG")
+    written = (tmp_path / "out" / "universe.md").read_text()
+    main([*words, "--out", str(tmp_path / "out"), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["alt"] in written, found["hub"], found["minimal_set"]) == (True, None, None)
+    assert found["findings"] == ["level 2, many: no date"]
+    assert {row["level"] for row in found["rows"]} == set(range(7))
+    assert len(found["brief"]) == 7
+
+
+@pytest.fixture
+def listing(monkeypatch):
+    """A server that lists models."""
+    server, handler = listing_server.start(page=2)
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    close_session()
+    yield handler
+    server.shutdown()
+    server.server_close()
+    close_session()
+
+
+def test_universe_live(listing, tmp_path, monkeypatch, capsys):
+    live = ["universe", "--live", "--requests-per-second", "100", "--out", str(tmp_path)]
+    listing.instead = [None, None, (503, {}, b"")]
+    monkeypatch.setattr(hub_listing, "TRIES", 1)
+    said = refused(capsys, *live)
+    assert said.endswith(f"kept: 2 pages in {tmp_path / 'hub'}, the same command goes on")
+    main([*live, "--max-pages", "2", "--json"])
+    cut = json.loads(capsys.readouterr().out)
+    assert cut["findings"] == [
+        "all models: stopped after 1 page (`max_pages` is 2); the same command goes on"
+    ]
+    assert cut["rows"][0]["at_least"] == ["models"]
+    main(live)
+    shown = capsys.readouterr().out
+    assert "fill-mask" in shown
+    assert "note:" not in shown
+    assert len(listing.asked) == 7 + 1
 
 
 def test_evaluate(tiny, capsys):
@@ -177,6 +230,11 @@ def test_pack_with_a_mask_file(tiny, tmp_path, capsys):
         (["evaluate", "--texts", "/no/where"], "`source` is '/no/where'"),
         (["sensitivity", "--fraction", "2"], "`fraction` is 2.0; allowed is 0 to 1"),
         (["minimal-set"], "`target` asks nothing"),
+        (["universe", "--model", "no/such folder"], "`no/such folder`"),
+        (["universe", "--estimates", "no.toml"], "`estimates` no.toml cannot be read"),
+        (["universe", "--minimal-set", "no"], "`minimal_set` no is no folder"),
+        (["universe", "--minimal-set", "."], ". is not a run folder"),
+        (["universe", "--live", "--max-pages", "0"], "`max_pages` is 0; allowed: from 1"),
         (["minimal-set", "--share", "0"], "`share` is 0.0"),
         (["minimal-set", "--share", "0.5", "--criterion", "magic"], "`criterion` is 'magic'"),
         (["minimal-set", "--share", "0.5", "--precision", "1"], "`precision` is 1.0"),

@@ -202,12 +202,17 @@ def census_of(name_or_folder: str | Path, *, revision: str | None = None) -> Cen
         InputError: there is no such model, or its architecture is not supported.
     """
     name = str(name_or_folder)
-    known = _KNOWN.get(_OTHER_NAMES.get(name, name))
+    known = _KNOWN.get(known_name(name))
     if known is None or revision is not None or Path(name).is_dir():
         from jaxprotect.models.hub import fetch_config  # imports transformers, which is slow
 
         known = fetch_config(name_or_folder, revision=revision)
     return replace(census(known), name=name)
+
+
+def known_name(name: str) -> str:
+    """The name that `KNOWN_MODELS` has for a model of several names; others stay."""
+    return _OTHER_NAMES.get(name, name)
 
 
 def brief_comparison() -> list[dict[str, str | int]]:

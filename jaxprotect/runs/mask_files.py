@@ -14,6 +14,7 @@ from jaxprotect.errors import InputError
 from jaxprotect.host_arrays import on_host
 from jaxprotect.models.json_files import parse_json
 from jaxprotect.models.model import Model
+from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.runs.npy_files import parse_npy
 from jaxprotect.runs.results import write_atomically
@@ -59,24 +60,42 @@ def load_mask(path: Path, model: Model) -> Mask:
     Raises:
         InputError: not such a file, damaged, or of another model.
     """
+    return read_mask(path, model.params, sha256=model.sha256, name=model.name)
+
+
+def read_mask(path: Path, params: Params, *, sha256: str, name: str) -> Mask:
+    """Read a mask back where only the shapes of its model are at hand.
+
+    Args:
+        path: a file that `save_mask` wrote.
+        params: the parameter tree that it must belong to (only shapes are read).
+        sha256: of the model's weights.
+        name: of the model, for messages.
+
+    Returns:
+        The mask.
+
+    Raises:
+        InputError: not such a file, damaged, or of another model.
+    """
     try:
         arrays = _arrays(path)
         header = _header(arrays)
     except InputError as error:
         raise InputError(f"`mask` {path} cannot be read: {error}") from None
-    if header["model_sha256"] != model.sha256:
-        raise InputError(f"`mask` {path} belongs to another model than {model.name}")
-    leaves = leaf_paths(model.params)
+    if header["model_sha256"] != sha256:
+        raise InputError(f"`mask` {path} belongs to another model than {name}")
+    leaves = leaf_paths(params)
     if odd := sorted(leaves.keys() ^ header["shapes"].keys()):
         raise InputError(f"`mask` {path} and the model differ in the leaves {odd}")
     flags = {}
-    for name, leaf in leaves.items():
+    for leaf, weights in leaves.items():
         try:
-            flags[name] = _unpack(arrays[name], header["sha256"][name], header["shapes"][name])
-            np.broadcast_to(flags[name], leaf.shape)
+            flags[leaf] = _unpack(arrays[leaf], header["sha256"][leaf], header["shapes"][leaf])
+            np.broadcast_to(flags[leaf], weights.shape)
         except (InputError, ValueError) as error:
-            raise InputError(f"`mask` {path} is damaged at {name}: {error}") from None
-    return map_leaves(lambda name, leaf: flags[name], model.params)
+            raise InputError(f"`mask` {path} is damaged at {leaf}: {error}") from None
+    return map_leaves(lambda leaf, weights: flags[leaf], params)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

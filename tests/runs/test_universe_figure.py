@@ -7,8 +7,9 @@ from jaxprotect.models.census import KNOWN_MODELS, census_of
 from jaxprotect.models.parts import part_tree
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.runs import criteria_figures
+from jaxprotect.runs.parts_drawing import COLOURS
 from jaxprotect.runs.treemap import Box, below, beside, in_rows, model_boxes
-from jaxprotect.runs.universe_figure import COLOURS, universe_map
+from jaxprotect.runs.universe_figure import universe_map
 from jaxprotect.selection import masks
 from tests.models.tiny_models import CONFIGS
 from tests.runs.test_sensitivity_figures import cut_off
