@@ -17,9 +17,12 @@ from transformers import AutoTokenizer
 
 from jaxprotect.errors import InputError
 from jaxprotect.models import checkpoint
+from jaxprotect.models.axes import AXES
 from jaxprotect.models.checkpoint import load_params, save_model_folder
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import load_config
+from jaxprotect.models.layouts import Part, from_stored, part_ranges, stored_shape
+from jaxprotect.models.tensor_names import written_names
 from jaxprotect.models.transformer import parameter_shapes
 from tests.models.tiny_models import EVERY, GPT2, assert_same
 from tests.tiny import random_params
@@ -198,3 +201,21 @@ def test_the_tokenizer_file_is_written_with_its_start_token(tmp_path):
     again = AutoTokenizer.from_pretrained(tmp_path / "two")
     assert again("a/b a/b")["input_ids"] == [0, 2, 1]
     assert again.bos_token == "<|start|>"
+
+
+@pytest.mark.parametrize("config", EVERY.values(), ids=EVERY)
+def test_parts_of_a_tensor_are_read_where_they_lie(config):
+    random = np.random.default_rng(0)
+    for slot in written_names(config).values():
+        stored = random.normal(size=stored_shape(slot, config)).astype(np.float32)
+        whole = from_stored(stored, slot, config)
+        axes = [axis for axis in AXES[slot.leaf] if axis != "layer"]
+        for place, (axis, size) in enumerate(zip(axes, whole.shape, strict=True)):
+            for part in (
+                Part(axis=axis, start=0, stop=1),
+                Part(axis=axis, start=size // 2, stop=size),
+            ):
+                along, ranges = part_ranges(slot, config, part)
+                read = np.take(stored, np.concatenate([np.r_[of] for of in ranges]), axis=along)
+                expected = np.take(whole, np.arange(part.start, part.stop), axis=place)
+                assert np.array_equal(from_stored(read, slot, config, part), expected), slot

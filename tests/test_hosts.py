@@ -1,0 +1,158 @@
+"""Several hosts as one job: two processes find what one finds, and what they refuse."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxprotect import hosts
+from jaxprotect.errors import InputError
+from jaxprotect.hosts import Hosts, joined
+from tests.trust.children import save_inputs
+
+ROOT = Path(__file__).parents[1]
+COMMAND = (sys.executable, "-m", "jaxprotect.cli")
+FLAGS = (
+    "--xla_force_host_platform_device_count=2"
+    " --xla_cpu_collective_call_warn_stuck_timeout_seconds=300"
+    " --xla_cpu_collective_call_terminate_timeout_seconds=600"
+)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def start(port: int, process: int, *words: str) -> subprocess.Popen[str]:
+    """One of two hosts, with two devices."""
+    who = ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process", str(process)]
+    return subprocess.Popen(
+        [*COMMAND, *words, *who],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": FLAGS},
+    )
+
+
+def on_two(*words: str) -> tuple[list[int], list[str], list[str]]:
+    """Exit codes, standard outputs and errors of two hosts."""
+    port = free_port()
+    both = [start(port, process, *words) for process in (0, 1)]
+    ends = [host.communicate(timeout=600) for host in both]
+    return [host.returncode for host in both], [e[0] for e in ends], [e[1] for e in ends]
+
+
+def on_one(*words: str) -> str:
+    """Standard output of one host."""
+    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def close(one: object, other: object) -> bool:
+    """The same but for the last digits of numbers."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return bool(np.isclose(one, other, rtol=1e-3, atol=1e-5))
+    return one == other
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> tuple[str, ...]:
+    """Options for a tiny model and its texts."""
+    folder = tmp_path_factory.mktemp("inputs")
+    save_inputs(folder)
+    return ("--model", str(folder / "model"), "--texts", str(folder / "texts"))
+
+
+def test_two_hosts_measure_what_one_measures(inputs):
+    words = ("evaluate", *inputs, "--split", "all", "--quantize", "--protect", "0.05", "--json")
+    codes, said, errors = on_two(*words, "--mesh", "data=2,model=2")
+    assert codes == [0, 0], errors
+    assert said[1] == ""  # the first host speaks
+    assert close(json.loads(on_one(*words)), json.loads(said[0]))
+
+
+@pytest.mark.slow
+def test_two_hosts_find_the_minimal_set_that_one_finds(tmp_path):
+    words = ("minimal-set", "--languages", "eng_Latn", "tam_Taml", "--share", "0.6", "--bits", "3")
+    codes, _, errors = on_two(
+        *words, "--mesh", "data=1,model=4", "--out", str(tmp_path / "two"), "--json"
+    )
+    assert codes == [0, 0], errors
+    on_one(*words, "--out", str(tmp_path / "one"), "--json")
+    one, two = (
+        json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two")
+    )
+    assert one["found"] == two["found"]
+    assert close(one, two)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_host_ends_both_and_the_same_command_goes_on(tmp_path):
+    out = tmp_path / "out"
+    words = ("sensitivity", "--bits", "3", "--mesh", "data=2,model=2", "--out", str(out))
+    port = free_port()
+    both = [start(port, process, *words) for process in (0, 1)]
+    manifest = out / "statistics" / "manifest.json"
+    while not (manifest.exists() and json.loads(manifest.read_text())["languages"]):
+        time.sleep(0.2)
+        assert all(host.poll() is None for host in both)
+    both[1].send_signal(signal.SIGTERM)
+    ends = [host.communicate(timeout=300) for host in both]
+    assert [host.returncode for host in both] == [143, 143], ends
+    assert "terminated; give the same command again" in ends[0][1]
+    kept = json.loads(manifest.read_text())["languages"]
+    assert 1 <= len(kept) < 14
+    on_one(*words[:3], "--out", str(out))
+    now = json.loads(manifest.read_text())["languages"]
+    assert len(now) == 14
+    assert {name: now[name] for name in kept} == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"processes": 2}, "`processes` is 2; it is allowed with a `coordinator`"),
+        ({"coordinator": "auto", "process": 0}, "`process` is 0; it is allowed with a"),
+        ({"coordinator": "a:1", "process": 0}, "`processes` is not given; `coordinator` a:1 needs"),
+        ({"coordinator": "a:1", "processes": 2, "process": 2}, "allowed are 0 to 1"),
+        ({"coordinator": "a", "processes": 2, "process": 1}, "allowed are HOST:PORT"),
+        ({"coordinator": "a:1", "processes": 0, "process": 0}, "`processes` is 0; it must be"),
+        ({"patience": 0}, "`patience` is 0; it must be at least 1 second"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(InputError, match=message), joined(Hosts(**options)):
+        pass
+
+
+def test_a_coordinator_that_nobody_started_is_named_in_time():
+    port = free_port()
+    hosts_of = Hosts(coordinator=f"127.0.0.1:{port}", processes=2, process=1, patience=1)
+    expected = rf"`coordinator` 127.0.0.1:{port} cannot be reached within 1 s \(`patience`\)"
+    with pytest.raises(InputError, match=expected), joined(hosts_of):
+        pass
+
+
+def test_one_host_asks_nobody():
+    assert not hosts.several()
+    assert hosts.is_first()
+    assert hosts.told(lambda: {"a": 1}) == {"a": 1}
+    assert hosts.told_bytes(b"x") == b"x"
+    hosts.safe_point()
