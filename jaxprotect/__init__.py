@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from jaxprotect.runs.minimal_run import find_minimal_set
     from jaxprotect.runs.packed_files import pack, packed_file_size
     from jaxprotect.runs.packed_loading import load_model, load_packed
+    from jaxprotect.runs.remote_folder import working_folder
     from jaxprotect.selection import masks, scores
     from jaxprotect.selection.criteria import quantization_delta
     from jaxprotect.selection.gains import expected_gain
@@ -94,6 +95,7 @@ _HOMES = {
     "sensitivity": "selection.sensitivity",
     "sentences_needed": "evaluation.power",
     "unpack_params": "quantization.packed_params",
+    "working_folder": "runs.remote_folder",
 }
 """Public name -> the module of this package that defines it."""
 
@@ -140,6 +142,7 @@ __all__ = [
     "sensitivity",
     "sentences_needed",
     "unpack_params",
+    "working_folder",
 ]
 
 

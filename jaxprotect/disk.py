@@ -83,7 +83,7 @@ def make_folder(folder: Path) -> None:
     """
     if (url := url_of(folder)) is not None:
         raise InputError(
-            f"{url} is a URL; allowed: a local folder, such as `remote_folder.working_folder` gives"
+            f"{url} is a URL; allowed: a local folder, such as `jaxprotect.working_folder` gives"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
