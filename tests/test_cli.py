@@ -102,6 +102,7 @@ def test_universe_live(listing, tmp_path, monkeypatch, capsys):
     main(live)
     shown = capsys.readouterr().out
     assert "fill-mask" in shown
+    assert "| category | fill-mask | 2 |" in (tmp_path / "universe.md").read_text()
     assert "note:" not in shown
     assert len(listing.asked) == 7 + 1
 

@@ -120,9 +120,17 @@ def _two_counts(amounts: Sequence[Amount], kind: Kind) -> list[str]:
         f"{two.words(kind)} ({_origin(two)})"
         for one, two in itertools.combinations(amounts, 2)
         if (one.level, one.name) == (two.level, two.name)
-        if one.count(kind) is not None and two.count(kind) is not None
-        if one.words(kind) != two.words(kind)
+        if not _agree(one, two, kind)
     ]
+
+
+def _agree(one: Amount, two: Amount, kind: Kind) -> bool:
+    """Whether two counts may both be true; lower bounds agree with all that is not below them."""
+    first, second = one.count(kind), two.count(kind)
+    if first is None or second is None or first == second:
+        return True
+    less = one if first < second else two
+    return kind in less.at_least
 
 
 def _origin(of: Amount) -> str:

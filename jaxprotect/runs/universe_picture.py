@@ -95,6 +95,12 @@ def _unknown(found: Universe) -> list[Row]:
     rows = [{"level": level, "said": f"{level}  {name}: not counted"} for level, name in missing]
     if len(rows) == len(LEVELS):
         rows = [{"level": 0, "said": "0 to 3  the ecosystem: not counted"}]
+    rows += [
+        {"level": of.level, "said": f"{of.level}  {of.name}: 0 {kind}"}
+        for of in found.amounts
+        for kind in KINDS
+        if of.count(kind) == 0
+    ]
     count = None if found.search is None else found.search.summary["found"]
     if not count:
         said = "nothing" if count == 0 else "not searched" if found.search is None else "not found"

@@ -51,5 +51,5 @@ def map_universe(
         amounts, findings = [*hub.amounts(), *amounts], [*findings, *hub.findings()]
     found = universe(census, amounts=amounts, findings=findings, search=search, mask=mask)
     drawing = universe_picture(out / "universe.png", found)
-    write_atomically(out / "universe.md", page(found, drawing).encode())
+    write_atomically(out / "universe.md", page(found, drawing, hub).encode())
     return found, drawing, hub

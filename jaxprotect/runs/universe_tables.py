@@ -81,12 +81,19 @@ def place_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 def _print_hub(hub: HubCount) -> None:
     made = table(f"models that {escape(hub.endpoint)} lists", ["by", "name"], ["models"])
-    for kind, counts in breakdown(hub).items():
-        for name, models in list(counts.items())[:MOST]:
-            made.add_row(kind, escape(name), f"{models:,}")
-        if len(counts) > MOST:
-            made.add_row(kind, f"{len(counts) - MOST} others: see --json", "")
+    for row in _most(hub):
+        made.add_row(*map(escape, row))
     console().print(made)
+
+
+def _most(hub: HubCount) -> list[list[str]]:
+    """The largest counts of each kind, as cells."""
+    rows = []
+    for kind, counts in breakdown(hub).items():
+        rows += [[kind, name, f"{models:,}"] for name, models in list(counts.items())[:MOST]]
+        if len(counts) > MOST:
+            rows.append([kind, f"{len(counts) - MOST} others: see --json", ""])
+    return rows
 
 
 def breakdown(hub: HubCount) -> dict[str, dict[str, int]]:
@@ -99,12 +106,13 @@ def breakdown(hub: HubCount) -> dict[str, dict[str, int]]:
     }
 
 
-def page(found: Universe, drawing: Drawing) -> str:
+def page(found: Universe, drawing: Drawing, hub: HubCount | None = None) -> str:
     """The picture and the tables as Markdown, alt text included.
 
     Args:
         found: the universe.
         drawing: its picture, which lies beside the page.
+        hub: the count on the hub, if there is one.
 
     Returns:
         The page's text.
@@ -117,6 +125,8 @@ def page(found: Universe, drawing: Drawing) -> str:
         _table(headings, [level_cells(row) for row in found.rows()], numbers=range(2, 5)),
         "\n".join(f"- Note: {_plain(line)}" for line in found.findings),
     ]
+    if hub is not None:
+        parts.append(_table(["models by", "name", "models"], _most(hub), numbers=range(2, 3)))
     if found.search is not None:
         parts += [f"**{of.title}** {_plain(of.text)}" for of in answer(found.search)]
         if rows := places(found.search):

@@ -178,6 +178,14 @@ def amount(level, name, **more):
             ["level 0, all: 10 models (here, 2026-01-01) or 12 (no source)"],
         ),
         (
+            [amount(0, "all", models=10), amount(0, "all", models=9, at_least=("models",))],
+            [],
+        ),
+        (
+            [amount(0, "all", models=10), amount(0, "all", models=11, at_least=("models",))],
+            ["level 0, all: 10 models (no source) or at least 11 (no source)"],
+        ),
+        (
             [amount(0, "all", models=10, weights=9)],
             ["level 0, all: 9 weights are fewer than 10 models"],
         ),

@@ -227,6 +227,12 @@ def test_bars_are_the_known_levels(figures):
     np.testing.assert_allclose(ends, [8e12, 6e9, 124_439_808, 7_087_872, 196_800])
 
 
+def test_a_count_of_0_is_said(figures):
+    alt = universe_picture(None, universe(GPT2, amounts=[Amount(level=1, name="x", models=0)])).alt
+    assert "1 x: 0 models" in alt
+    assert len(figures[0].axes) == 2  # no bar, no panel of models
+
+
 def test_round_numbers_are_short():
     assert [short(count) for count in (0.1, 10, 1e3, 1e8, 1e9, 1e13)] == [
         "0.1",
