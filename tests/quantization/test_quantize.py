@@ -125,6 +125,7 @@ def test_levels_and_error_bound(bits, symmetric):
         assert float(jnp.abs(q[0, :, channel] - column).max()) <= limit * float(step) * 1.0001
 
 
+@pytest.mark.slow
 def test_more_bits_and_finer_scales_are_better():
     params = random_params()
 

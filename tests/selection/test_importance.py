@@ -64,6 +64,7 @@ def test_languages_are_summed_relative_to_their_nats(measured, kind):
         np.testing.assert_allclose(values, parts[0][path], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_fisher_ranges_lower_the_damage_that_gains_predict(measured):
     params, config, statistics = measured
     square = statistics["heb_Hebr"].square

@@ -78,6 +78,7 @@ def test_one_language_needs_its_largest_gains(count):
     assert np.isclose(bound, 0.25)
 
 
+@pytest.mark.slow
 def test_a_set_that_is_just_enough_is_not_called_too_small():
     """Rounding must not put the bound above it, not even by 1e-7."""
     for seed in range(40):

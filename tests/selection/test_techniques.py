@@ -124,6 +124,7 @@ def test_a_budget_below_the_smallest_file_names_it(name):
         TECHNIQUES[name](GROUND, smallest - 1, BASE)
 
 
+@pytest.mark.slow
 def test_uniform_is_the_best_of_all_that_fit():
     budget = budget_of(5, 300)
     chosen = uniform(GROUND, budget, BASE).spec
@@ -151,6 +152,7 @@ def test_affordable_grows_with_the_room_and_never_exceeds_the_model(room):
     assert found == 0 or found * 16 <= 8 * room or found == total
 
 
+@pytest.mark.slow
 def test_the_best_scheme_of_each_technique_is_taken():
     budget = budget_of(4, 700)
     chosen = {name: TECHNIQUES[name] for name in ("round_to_nearest", "calibrated_ranges")}
