@@ -16,7 +16,8 @@ from jaxprotect.commands.options import Switch, print_json
 from jaxprotect.commands.parsing import parse
 from jaxprotect.compile_cache import keep_compiled
 from jaxprotect.endings import end_in_one_line
-from jaxprotect.hosts import Hosts, is_first, joined, several
+from jaxprotect.host_start import Hosts, joined
+from jaxprotect.hosts import is_first, several
 from jaxprotect.runs.remote_folder import address, working_folder
 from jaxprotect.runs.results import Run
 from jaxprotect.runs.summary import summarise

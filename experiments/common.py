@@ -17,7 +17,7 @@ from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded, Start
 from jaxprotect.evaluation.evaluate import encode
 from jaxprotect.evaluation.texts import Texts, load_texts
-from jaxprotect.hosts import Hosts
+from jaxprotect.host_start import Hosts
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.runs.packed_loading import load_placed

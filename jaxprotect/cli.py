@@ -22,7 +22,7 @@ from jaxprotect.commands.universe import Universe
 from jaxprotect.compile_cache import keep_compiled
 from jaxprotect.endings import BAD_INPUT, end_in_one_line
 from jaxprotect.errors import InputError, did_you_mean
-from jaxprotect.hosts import Hosts, joined
+from jaxprotect.host_start import Hosts, joined
 
 GROUPS: dict[str, dict[str, type]] = {
     "look": {

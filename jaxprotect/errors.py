@@ -28,6 +28,11 @@ def reason_of(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def first_line_of(error: BaseException) -> str:
+    """The first line of what an error of a library says, where others would confuse."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def unknown_name(
     argument: str, value: object, allowed: Iterable[object], *, verb: str = "is"
 ) -> InputError:

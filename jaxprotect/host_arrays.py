@@ -68,11 +68,7 @@ def on_host(array: Any) -> np.ndarray:
     if is_here(array):
         return np.asarray(array)
     mesh = array.sharding.mesh
-    rows = _rows_at_once(array)
-    if not rows:
-        return np.asarray(_whole(array, mesh))
-    parts = range(0, array.shape[0], rows)
-    return np.concatenate([np.asarray(_whole(array[s : s + rows], mesh)) for s in parts])
+    return _by_rows(array, lambda part: np.asarray(_whole(part, mesh)))
 
 
 def here(array: Any) -> Any:
@@ -104,24 +100,20 @@ def told_tree(read: Callable[[], dict]) -> dict:
     tree: dict = {}
     for path, (shape, dtype) in hosts.told(layout).items():
         leaf = np.asarray(mine[path]) if path in mine else np.zeros(shape, np.dtype(dtype))
-        rows = _rows_at_once(leaf)
-        parts = (
-            [hosts.told_array(leaf[start : start + rows]) for start in range(0, len(leaf), rows)]
-            if rows
-            else [hosts.told_array(leaf)]
-        )
         *parents, name = path.split("/")
         node = functools.reduce(lambda of, key: of.setdefault(key, {}), parents, tree)
-        node[name] = np.concatenate(parts) if rows else parts[0]
+        node[name] = _by_rows(leaf, hosts.told_array)
     return tree
 
 
-def _rows_at_once(array: Any) -> int:
-    """How many of the leading axis may be read at a time; 0 if all of it."""
+def _by_rows(array: Any, read: Callable[[Any], np.ndarray]) -> np.ndarray:
+    """What `read` makes of an array, so many of its rows at a time as `AT_ONCE` allows."""
     size = math.prod(array.shape) * array.dtype.itemsize
     if size <= AT_ONCE or array.ndim == 0 or array.shape[0] == 1:
-        return 0
-    return max(1, AT_ONCE * array.shape[0] // size)
+        return read(array)
+    rows = max(1, AT_ONCE * array.shape[0] // size)
+    starts = range(0, array.shape[0], rows)
+    return np.concatenate([read(array[start : start + rows]) for start in starts])
 
 
 @functools.partial(jax.jit, static_argnames="mesh")

@@ -9,13 +9,14 @@ import sys
 import jax
 import numpy as np
 import pytest
-from huggingface_hub import close_session, constants
+from huggingface_hub import constants
 
 from jaxprotect.cli import main
 from jaxprotect.models import hub_listing
 from jaxprotect.models.hub import load_model
 from jaxprotect.runs.mask_files import load_mask, save_mask
 from jaxprotect.selection import masks
+from tests.hub_server import reached
 from tests.models import listing_server
 from tests.tiny import save_tiny_model
 
@@ -79,12 +80,8 @@ def listing(monkeypatch):
     """A server that lists models."""
     server, handler = listing_server.start(page=2)
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    close_session()
-    yield handler
-    server.shutdown()
-    server.server_close()
-    close_session()
+    with reached(server, monkeypatch):
+        yield handler
 
 
 def test_universe_live(listing, tmp_path, monkeypatch, capsys):

@@ -14,7 +14,7 @@ import pytest
 
 from jaxprotect import hosts
 from jaxprotect.errors import InputError
-from jaxprotect.hosts import Hosts, joined
+from jaxprotect.host_start import Hosts, joined
 from tests.trust.children import save_inputs
 
 ROOT = Path(__file__).parents[1]

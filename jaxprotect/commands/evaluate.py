@@ -12,7 +12,7 @@ from jaxprotect.commands.options import (
     group,
     print_json,
 )
-from jaxprotect.hosts import Hosts
+from jaxprotect.host_start import Hosts
 from jaxprotect.quantization.spec import QuantSpec
 
 

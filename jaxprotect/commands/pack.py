@@ -6,7 +6,7 @@ from typing import Annotated
 
 from jaxprotect.commands.options import PlacedModelOptions, Switch, group, print_json
 from jaxprotect.errors import InputError
-from jaxprotect.hosts import Hosts
+from jaxprotect.host_start import Hosts
 from jaxprotect.quantization.spec import QuantSpec
 
 

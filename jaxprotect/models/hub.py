@@ -16,7 +16,7 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import httpx, validate_repo_id
 from jax.sharding import Mesh
 
-from jaxprotect.errors import InputError, did_you_mean_folder
+from jaxprotect.errors import InputError, did_you_mean_folder, first_line_of
 from jaxprotect.models.checkpoint import load_params
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import load_config
@@ -256,14 +256,9 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
             ) from e
         if isinstance(reason, errors.HfHubHTTPError) and reason.response.status_code in (401, 403):
             raise InputError(f"`{repo}`: the hub refuses access; {log_in}") from e
-        raise InputError(f"`{repo}` cannot be fetched: {_first_line(reason)}") from e
+        raise InputError(f"`{repo}` cannot be fetched: {first_line_of(reason)}") from e
 
 
 def _listed(names: list[str], most: int = 6) -> str:
     shown = ", ".join(f"`{name}`" for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

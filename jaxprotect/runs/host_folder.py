@@ -5,14 +5,14 @@ one's are kept. Statistics, which may be large, are not copied: the first host r
 """
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from jaxprotect import hosts
 from jaxprotect.disk import make_folder
 from jaxprotect.models.folders import file_in
+from jaxprotect.runs.mirror import files_of
 
 _ORBAX = "_CHECKPOINT_METADATA"
 """The file that says that a folder is an Orbax save."""
@@ -41,7 +41,7 @@ def hosts_folder(
 
         def names() -> list[str]:
             mine.append(stack.enter_context(opened()))
-            return list(_small_files(mine[0]))
+            return _small_files(mine[0])
 
         listed = hosts.told(names)
         if not hosts.is_first():
@@ -56,12 +56,8 @@ def hosts_folder(
         yield mine[0]
 
 
-def _small_files(folder: Path) -> Iterator[str]:
-    for root, folders, files in os.walk(folder):
-        if _ORBAX in files:
-            folders[:] = []
-            continue
-        folders.sort()
-        for name in sorted(files):
-            if name != "lock":
-                yield (Path(root) / name).relative_to(folder).as_posix()
+def _small_files(folder: Path) -> list[str]:
+    """Names of the files that are not of an Orbax save."""
+    names = sorted(files_of(folder))
+    saves = {PurePosixPath(name).parent for name in names if PurePosixPath(name).name == _ORBAX}
+    return [name for name in names if saves.isdisjoint(PurePosixPath(name).parents)]

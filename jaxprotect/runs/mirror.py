@@ -81,7 +81,7 @@ class Mirror:
             with contextlib.suppress(FileNotFoundError), (self._folder / name).open("rb") as file:
                 contents[name] = _stamp(os.fstat(file.fileno())), file.read()
         data = [name for name in self._changed() if _rank(name) == DATA]
-        there = set(_files(self._folder))
+        there = set(files_of(self._folder))
         gone = [name for name in self._uploaded if name not in there]
         for name in sorted(gone, key=_rank, reverse=True):
             check()
@@ -103,7 +103,7 @@ class Mirror:
 
     def _changed(self) -> list[str]:
         found = []
-        for name in _files(self._folder):
+        for name in files_of(self._folder):
             with contextlib.suppress(FileNotFoundError):
                 if self._uploaded.get(name) != _stamp((self._folder / name).stat()):
                     found.append(name)
@@ -124,8 +124,8 @@ def _rank(name: str, content: bytes | None = None) -> int:
     return TABLES if path.suffix == ".csv" else DATA
 
 
-def _files(folder: Path) -> Iterator[str]:
-    """Names of the files that have a copy."""
+def files_of(folder: Path) -> Iterator[str]:
+    """Names of a folder's files, without locks and what is unfinished."""
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _is_ours(name)]
         for name in files:

@@ -70,6 +70,26 @@ def checksums(tree: Any) -> dict[str, str]:
     return {path: of(leaf) for path, leaf in leaf_paths(tree).items()}
 
 
+def require_checksums(tree: Any, expected: dict[str, str], what: str) -> None:
+    """Refuse a tree that is not what was saved.
+
+    Args:
+        tree: as it was read.
+        expected: what `save_tree` gave.
+        what: for the message, file and name.
+
+    Raises:
+        InputError: other leaves, or a damaged one.
+    """
+    found = checksums(tree)
+    if found.keys() != expected.keys():
+        odd = sorted(found.keys() ^ expected.keys())
+        raise InputError(f"{what} differs from its manifest in the leaves {odd}")
+    for leaf, checksum in found.items():
+        if checksum != expected[leaf]:
+            raise InputError(f"{what} is damaged at {leaf}: its checksum differs")
+
+
 def _save_alone(path: Path, tree: Any) -> None:
     """As `ocp.save`, which waits for all hosts, whoever is said to take part."""
     options = CompositeOptions(multiprocessing_options=_first())

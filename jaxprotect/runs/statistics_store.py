@@ -20,9 +20,10 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxprotect.disk import locked, make_folder, writing
-from jaxprotect.errors import InputError, did_you_mean_folder
+from jaxprotect.errors import InputError, did_you_mean_folder, first_line_of
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.host_arrays import here, told_tree
 from jaxprotect.hosts import told
@@ -32,7 +33,7 @@ from jaxprotect.models.meshes import mesh_of, place
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.progress import progress
-from jaxprotect.runs.orbax_trees import checksums, load_tree, save_tree
+from jaxprotect.runs.orbax_trees import load_tree, require_checksums, save_tree
 from jaxprotect.runs.results import comparable, device, to_json, versions, write_atomically
 from jaxprotect.selection.sensitivity import BATCH_TOKENS, Labels, language_statistics
 from jaxprotect.selection.statistics import InputStatistics, Statistics
@@ -147,9 +148,11 @@ class StatisticsStore:
 
     def _part(self, language: str, part: str) -> dict:
         tree = told_tree(functools.partial(self._read, language, part))
-        tree = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
         mesh = mesh_of(self.model.params)
-        return tree if mesh is None or part == "inputs" else place(tree, mesh)
+        if mesh is None or part == "inputs":
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
+        # From the host: no device has room for a whole leaf to spare.
+        return place(jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), tree), mesh)
 
     def _read(self, language: str, part: str) -> dict:
         path = self.folder / language / part
@@ -160,16 +163,9 @@ class StatisticsStore:
             leaves = leaf_paths(parameter_shapes(self.model.config)).values()
             tree = load_tree(path.resolve(), max(math.prod(leaf.shape) for leaf in leaves))
         except Exception as error:  # Orbax raises whatever its layers do
-            first = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{path} cannot be read: {first}") from None
+            raise InputError(f"{path} cannot be read: {first_line_of(error)}") from None
         expected = self.manifest["languages"][language]["sha256"][part]
-        found = checksums(tree)
-        if found.keys() != expected.keys():
-            odd = sorted(found.keys() ^ expected.keys())
-            raise InputError(f"{path}: {language} differs from its manifest in the leaves {odd}")
-        for leaf, checksum in found.items():
-            if checksum != expected[leaf]:
-                raise InputError(f"{path}: {language} is damaged at {leaf}: its checksum differs")
+        require_checksums(tree, expected, f"{path}: {language}")
         return tree
 
 

@@ -19,6 +19,7 @@ from jaxprotect.models import hub
 from jaxprotect.models.checkpoint import save_model_folder
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import parameter_shapes
+from tests.hub_server import reached
 
 CONFIG = ModelConfig(
     family="gpt2",
@@ -155,12 +156,8 @@ def fake_hub(monkeypatch, tmp_path):
     Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     point_at(monkeypatch, f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    close_session()
-    yield handler
-    server.shutdown()
-    server.server_close()
-    close_session()
+    with reached(server, monkeypatch):
+        yield handler
 
 
 def point_at(monkeypatch, endpoint):

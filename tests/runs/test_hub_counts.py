@@ -15,6 +15,7 @@ from jaxprotect.models.hub_listing import TRIES
 from jaxprotect.models.hub_tally import ALL, GENERATING, LANGUAGES, RULES, size_class, tally
 from jaxprotect.models.pace import LimitReachedError, Pace, Pacer
 from jaxprotect.runs.hub_counts import count_hub
+from tests.hub_server import reached
 from tests.models.listing_server import start
 
 BUSY = 429, {"Retry-After": "7"}, b""
@@ -48,12 +49,8 @@ def time():
 def hub(monkeypatch):
     server, handler = start(page=2)
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    close_session()
-    yield handler
-    server.shutdown()
-    server.server_close()
-    close_session()
+    with reached(server, monkeypatch):
+        yield handler
 
 
 def counted(folder, time, **limits):

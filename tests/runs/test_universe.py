@@ -10,7 +10,6 @@ from jaxprotect.errors import InputError
 from jaxprotect.models.census import KNOWN_MODELS, census, census_of
 from jaxprotect.models.hub_tally import LEVELS
 from jaxprotect.models.model import Model
-from jaxprotect.runs import criteria_figures
 from jaxprotect.runs.ecosystem import Amount
 from jaxprotect.runs.mask_files import save_mask
 from jaxprotect.runs.minimal_folder import read_minimal
@@ -32,16 +31,6 @@ COUNTED = [
     Amount(level=2, name=LEVELS[2], models=800),
     Amount(level=3, name=LEVELS[3], models=70, weights=6 * 10**9, at_least=("weights",)),
 ]
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    drawn = []
-    to_png = criteria_figures.to_png
-    monkeypatch.setattr(
-        criteria_figures, "to_png", lambda figure: [drawn.append(figure), to_png(figure)][1]
-    )
-    return drawn
 
 
 def searched(folder, *, found: int | None = 100, model=MODEL):

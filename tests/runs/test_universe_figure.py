@@ -6,7 +6,6 @@ from jaxprotect.errors import InputError
 from jaxprotect.models.census import KNOWN_MODELS, census_of
 from jaxprotect.models.parts import part_tree
 from jaxprotect.models.transformer import parameter_shapes
-from jaxprotect.runs import criteria_figures
 from jaxprotect.runs.parts_drawing import COLOURS
 from jaxprotect.runs.treemap import Box, below, beside, in_rows, model_boxes
 from jaxprotect.runs.universe_figure import universe_map
@@ -17,17 +16,6 @@ from tests.tiny import random_params
 
 GPT2 = census_of("gpt2").config
 WHOLE = Box(1.0, 2.0, 7.0, 4.0)
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that are drawn, as they are when they become files."""
-    drawn = []
-    to_png = criteria_figures.to_png
-    monkeypatch.setattr(
-        criteria_figures, "to_png", lambda figure: [drawn.append(figure), to_png(figure)][1]
-    )
-    return drawn
 
 
 @pytest.mark.parametrize("layout", [beside, below, in_rows])
