@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from jaxprotect.errors import InputError
+from jaxprotect.models.axes import layer_axis
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import write_config
 from jaxprotect.models.folders import refuse_used_folder, written_whole
@@ -29,6 +31,9 @@ ALIGNMENT = 64
 MANY = 1000
 """Layers, of which a model whose file has fewer tensors is refused at once."""
 
+Assigned = dict[tuple[str, int | None], tuple[str, Slot]]
+"""(leaf path, layer or None) -> the name of the tensor that fills it, and its slot."""
+
 WeightDtype = Literal["float32", "float16", "bfloat16"]
 _DTYPES: tuple[str, ...] = ("float32", "float16", "bfloat16")
 
@@ -38,10 +43,10 @@ def _some(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names[:3]) + more
 
 
-def _assign(
+def assign_tensors(
     tensors: dict[str, StoredTensor], config: ModelConfig, *, flax: bool
-) -> dict[tuple[str, int | None], tuple[str, Slot]]:
-    """Which tensor fills each leaf (and layer), checked for gaps, doubles and strangers."""
+) -> Assigned:
+    """Which tensor fills each leaf (and layer); checked for gaps, doubles, strangers and shapes."""
     if config.layers > max(MANY, len(tensors)):  # before that many names are made
         raise InputError(
             f"the checkpoint has {len(tensors)} tensors; expected the weights of a "
@@ -52,7 +57,7 @@ def _assign(
     if unknown:
         expected = f"the weights of a {config.family} model with {config.layers} layers"
         raise InputError(f"unknown tensor {_some(unknown)} in the checkpoint; allowed: {expected}")
-    assigned: dict[tuple[str, int | None], tuple[str, Slot]] = {}
+    assigned: Assigned = {}
     repeats = repeated_names(config)
     for name in sorted(tensors):
         slot = accepted[name]
@@ -60,7 +65,7 @@ def _assign(
             continue  # a buffer
         place = (slot.leaf, slot.layer)
         if place in assigned and name in repeats:
-            continue  # compared in `_params`
+            continue  # compared by `check_copies`
         if place in assigned:
             raise InputError(f"tensors `{assigned[place][0]}` and `{name}` are the same weight")
         assigned[place] = (name, slot)
@@ -71,6 +76,8 @@ def _assign(
             f"missing tensor {_some(missing)}: the checkpoint has {len(needed) - len(missing)} of "
             f"the {len(needed)} that a {config.family} model with {config.layers} layers needs"
         )
+    for name, slot in assigned.values():  # before memory is taken for any
+        _check(name, slot, tensors[name], config)
     return assigned
 
 
@@ -82,7 +89,7 @@ def _check(name: str, slot: Slot, stored: StoredTensor, config: ModelConfig) -> 
         raise InputError(f"tensor `{name}` has shape {stored.shape}; expected {shape}")
 
 
-def _read(name: str, slot: Slot, stored: StoredTensor, config: ModelConfig) -> np.ndarray:
+def read_tensor(name: str, slot: Slot, stored: StoredTensor, config: ModelConfig) -> np.ndarray:
     """One tensor in the layout of its leaf, checked for non-finite values."""
     values = stored.read().astype(np.float32, copy=False)
     _require_finite(values, f"tensor `{name}`")
@@ -129,44 +136,94 @@ def load_params(folder: Path | str, config: ModelConfig) -> tuple[Params, str]:
 
 
 def _params(files: WeightFiles, config: ModelConfig) -> Params:
-    assigned = _assign(files.tensors, config, flax=files.flax)
-    for name, slot in assigned.values():  # before memory is taken for any
-        _check(name, slot, files.tensors[name], config)
+    assigned = assign_tensors(files.tensors, config, flax=files.flax)
+    shapes = parameter_shapes(config)
+    bar = progress(desc="load", unit="tensor", total=len(leaf_paths(shapes)))
+
+    def counted(path: str, leaf: jax.Array) -> jax.Array:
+        bar.update()
+        return leaf
+
+    layers = range(config.layers)
+    params = read_leaves(files, assigned, shapes, config, layers=layers, as_kept=counted)
+    bar.close()
+    check_copies(files, assigned, params, config)
+    return params
+
+
+def read_leaves(
+    files: WeightFiles,
+    assigned: Assigned,
+    shapes: Params,
+    config: ModelConfig,
+    *,
+    layers: range,
+    as_kept: Callable[[str, jax.Array], jax.Array],
+) -> Params:
+    """Some leaves of a checkpoint.
+
+    Args:
+        files: its weights.
+        assigned: of `assign_tensors`.
+        shapes: the leaves to read, with the shapes that they have in the whole model.
+        config: the architecture.
+        layers: which layers of the leaves in the blocks to read and to stack.
+        as_kept: (leaf path, leaf) -> what is kept of it, before the next is read.
+
+    Returns:
+        A tree like `shapes`, read as float32.
+
+    Raises:
+        InputError: values that are not finite, by tensor.
+    """
 
     def read(leaf: str, layer: int | None) -> np.ndarray:
         name, slot = assigned[leaf, layer]
-        return _read(name, slot, files.tensors[name], config)
+        return read_tensor(name, slot, files.tensors[name], config)
 
     def fill(path: str, shape: jax.ShapeDtypeStruct) -> jax.Array:
-        values = _aligned(shape.shape)
-        if path.startswith("blocks/"):
-            for layer in range(config.layers):
-                values[layer] = read(path, layer)
-        else:
+        if layer_axis(path) is None:
+            values = _aligned(shape.shape)
             values[...] = read(path, None)
-        bar.update()
-        return jax.device_put(values)
+        else:
+            values = _aligned((len(layers), *shape.shape[1:]))
+            for row, layer in enumerate(layers):
+                values[row] = read(path, layer)
+        return as_kept(path, jax.device_put(values))
 
-    shapes = parameter_shapes(config)
-    bar = progress(desc="load", unit="tensor", total=len(leaf_paths(shapes)))
-    params = map_leaves(fill, shapes)
-    bar.close()
+    return map_leaves(fill, shapes)
+
+
+def check_copies(
+    files: WeightFiles, assigned: Assigned, params: Params, config: ModelConfig
+) -> None:
+    """Refuse tensors that repeat others, a tied head too, and are not their copies.
+
+    Args:
+        files: the weights of a checkpoint.
+        assigned: of `assign_tensors`.
+        params: the leaves outside the blocks; others are not read.
+        config: the architecture.
+
+    Raises:
+        InputError: names the tensor and the one that it should be a copy of.
+    """
     filled = {name for name, _ in assigned.values()}
     for name, slot in repeated_names(config).items():
         if name in files.tensors and name not in filled:
             _check(name, slot, files.tensors[name], config)
-            again = _read(name, slot, files.tensors[name], config)
+            again = read_tensor(name, slot, files.tensors[name], config)
             if not np.array_equal(again, np.asarray(leaf_paths(params)[slot.leaf])):
                 first = assigned[slot.leaf, slot.layer][0]
                 raise InputError(f"tensor `{name}` differs from `{first}`; expected a copy of it")
     if config.tied_head and ("head/kernel", None) in assigned:
-        name = assigned["head/kernel", None][0]
-        if not np.array_equal(read("head/kernel", None).T, np.asarray(params["embed"]["tokens"])):
+        name, slot = assigned["head/kernel", None]
+        head = read_tensor(name, slot, files.tensors[name], config)
+        if not np.array_equal(head.T, np.asarray(params["embed"]["tokens"])):
             raise InputError(
                 f"tensor `{name}` differs from the token embedding; expected a copy of it, as "
                 "`tie_word_embeddings` is true"
             )
-    return params
 
 
 def _stored_tensors(params: Params, config: ModelConfig, dtype: str) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from jaxprotect.models.checkpoint import load_params
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import load_config
 from jaxprotect.models.model import Model
+from jaxprotect.models.stored_model import StoredModel, open_stored
 from jaxprotect.models.tokenizer_files import TOKENIZER_FILES, read_tokenizer
 from jaxprotect.models.weight_files import FLAX, INDEX, SINGLE
 
@@ -60,6 +61,33 @@ def load_model(name_or_folder: str | Path, *, revision: str | None = None) -> Mo
         name=str(name_or_folder),
         revision=commit,
         sha256=sha256,
+    )
+
+
+def open_model(name_or_folder: str | Path, *, revision: str | None = None) -> StoredModel:
+    """A checkpoint whose weights stay in its files, for models larger than memory.
+
+    Args:
+        name_or_folder: as for `load_model`.
+        revision: as for `load_model`.
+
+    Returns:
+        The model; `evaluate_streamed` takes it.
+
+    Raises:
+        InputError: as for `load_model`, or weights in Flax's msgpack.
+    """
+    folder, commit = resolve(name_or_folder, revision=revision)
+    config = load_config(folder)
+    tokenizer = read_tokenizer(folder, config)
+    files, assigned = open_stored(folder, config)
+    return StoredModel(
+        config=config,
+        tokenizer=tokenizer,
+        name=str(name_or_folder),
+        revision=commit,
+        files=files,
+        assigned=assigned,
     )
 
 

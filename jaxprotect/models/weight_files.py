@@ -49,14 +49,21 @@ class WeightFiles:
     """The weights of a folder.
 
     Args:
+        folder: the folder.
+        names: the weight files in it.
         tensors: tensor name -> the tensor.
         flax: names and layouts are those of Flax.
-        sha256: checksum of the bytes of the weight files, in the order of their names.
     """
 
+    folder: Path
+    names: list[str]
     tensors: dict[str, StoredTensor]
     flax: bool
-    sha256: str
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the bytes of the weight files, in the order of their names: reads them."""
+        return checksum(self.folder, self.names)
 
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -85,7 +92,7 @@ def open_weights(folder: Path | str) -> WeightFiles:
         names, tensors = [FLAX], _open_msgpack(file_in(folder, FLAX))
     else:
         raise InputError(_nothing_readable(folder))
-    return WeightFiles(tensors=tensors, flax=names == [FLAX], sha256=checksum(folder, names))
+    return WeightFiles(folder=folder, names=names, tensors=tensors, flax=names == [FLAX])
 
 
 def _nothing_readable(folder: Path) -> str:
@@ -131,8 +138,13 @@ def _open_safetensors(path: Path) -> dict[str, StoredTensor]:
 
 def _read_safetensor(path: Path, name: str) -> np.ndarray:
     # Opened anew: pages of a mapping stay in memory for as long as it is open.
-    with safe_open(path, framework="numpy") as handle:
-        return handle.get_tensor(name)
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            return handle.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"`{path}` has changed since it was opened, at tensor `{name}`: {reason_of(error)}"
+        ) from None
 
 
 def _open_shards(folder: Path) -> tuple[list[str], dict[str, StoredTensor]]:

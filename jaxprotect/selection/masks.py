@@ -16,6 +16,7 @@ import numpy as np
 from jaxprotect.models.axes import Eligible, is_eligible
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.quantize import Mask
+from jaxprotect.selection.stored_cuts import magnitude_cut
 from jaxprotect.selection.structure import components, heads, layers
 from jaxprotect.selection.topk import (
     Per,
@@ -43,6 +44,7 @@ __all__ = [
     "heads",
     "intersection",
     "layers",
+    "magnitude_cut",
     "none",
     "random",
     "random_scores",
