@@ -1,11 +1,10 @@
 """The weights of largest |w| of a checkpoint that stays in its files: two passes over them."""
 
 import math
-from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from jaxprotect.counting import kth_by_counting
+from jaxprotect.counting import kth_of_read
 from jaxprotect.cuts import Cut, cut_at, empty_cut
 from jaxprotect.models.axes import Eligible, is_eligible
 from jaxprotect.models.stored_model import StoredModel, read_stored
@@ -39,31 +38,22 @@ def magnitude_cut(
         InputError: `count` or `fraction` out of range, both or neither given, or values that are
             not finite.
     """
+    places = tensors_of(model.config)
     sizes = {
         name: math.prod(tensor_shape(path, shape))
-        for name, (path, _, shape) in tensors_of(model.config).items()
+        for name, (path, _, shape) in places.items()
         if is_eligible(path, eligible)
     }
     k = target_count(sum(sizes.values()), count, fraction)
     if k == 0:
         return empty_cut(sizes)
-    key, above, equal = kth_by_counting(_Magnitudes(model, list(sizes)), k)
+    with progress(desc="rank", unit="tensor", total=2 * len(sizes)) as bar:
+
+        def read(name: str) -> np.ndarray:
+            bar.update()
+            path, layer, _ = places[name]
+            # Counting does not mind the order, and other memory it would copy.
+            return np.abs(read_stored(model, path, layer)).ravel(order="K")
+
+        key, above, equal = kth_of_read(list(sizes), read, k)
     return cut_at(key, equal, sizes, k - above)
-
-
-class _Magnitudes(Mapping[str, np.ndarray]):
-    """|w| by tensor, each read when it is looked at."""
-
-    def __init__(self, model: StoredModel, names: list[str]) -> None:
-        self.model, self.names, self.places = model, names, tensors_of(model.config)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        path, layer, _ = self.places[name]
-        # Counting does not mind the order, and other memory it would copy.
-        return np.abs(read_stored(self.model, path, layer)).ravel(order="K")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(progress(self.names, desc="rank", unit="tensor"))
-
-    def __len__(self) -> int:
-        return len(self.names)
