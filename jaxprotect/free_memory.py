@@ -21,10 +21,13 @@ def free_bytes(device: jax.Device) -> int | None:
     Returns:
         The bytes; None where nobody says.
     """
-    stats = device.memory_stats() or {}
+    return _device_bytes(device.platform, device.memory_stats() or {})
+
+
+def _device_bytes(platform: str, stats: dict[str, int]) -> int | None:
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return _host_bytes(Path("/proc"), _GROUPS) if device.platform == "cpu" else None
+    return _host_bytes(Path("/proc"), _GROUPS) if platform == "cpu" else None
 
 
 def _host_bytes(proc: Path, groups: Path) -> int | None:
