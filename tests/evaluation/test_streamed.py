@@ -194,5 +194,5 @@ def test_memory_is_bounded_by_blocks_and_not_by_the_model(tmp_path):
     child, folder = "benchmarks.streamed_weights_child", str(tmp_path / "deep")
     weights = answer_of(child, "write", folder)["bytes"]
     found = answer_of(child, "files", folder, "quantize")
-    # 0.46 of them were measured, a quarter of which is Python and its libraries.
+    # 0.46 of them were measured, more than half of it Python, JAX and the compiler.
     assert found["peak"] < 0.65 * weights
