@@ -24,6 +24,14 @@ def free_bytes(device: jax.Device) -> int | None:
     return _device_bytes(device.platform, device.memory_stats() or {})
 
 
+def device_bytes() -> int | None:
+    """Bytes of a device of this host that JAX may use, taken or not; None where it says nothing.
+
+    Of other hosts' devices nothing is known here.
+    """
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
 def _device_bytes(platform: str, stats: dict[str, int]) -> int | None:
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)

@@ -117,7 +117,10 @@ def _initialize(hosts: Hosts) -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if hosts.coordinator == AUTOMATIC:
         try:
-            jax.distributed.initialize(initialization_timeout=hosts.patience)
+            jax.distributed.initialize(
+                local_device_ids=[] if _is_alone() else None,
+                initialization_timeout=hosts.patience,
+            )
         except (ValueError, RuntimeError) as error:
             raise InputError(
                 f"`coordinator` is {AUTOMATIC}, but no cluster was found that says who the hosts "
@@ -132,6 +135,7 @@ def _initialize(hosts: Hosts) -> None:
             hosts.coordinator,
             hosts.processes,
             hosts.process,
+            cluster_detection_method="deactivate",  # which leaves each task of SLURM one GPU
             initialization_timeout=hosts.patience,
         )
     except (ValueError, RuntimeError) as error:
@@ -139,6 +143,18 @@ def _initialize(hosts: Hosts) -> None:
             f"`coordinator` {hosts.coordinator}: the {hosts.processes} processes did not find each "
             f"other within {hosts.patience} s (`patience`): {first_line_of(error)}"
         ) from None
+
+
+def _is_alone() -> bool:
+    """Whether this is the only process that SLURM or MPI started on this host.
+
+    JAX gives their processes one GPU each; one that is alone is to have them all.
+    """
+    there = os.environ
+    nodes = there.get("SLURM_STEP_NUM_NODES")
+    return there.get("OMPI_COMM_WORLD_LOCAL_SIZE") == "1" or (
+        nodes is not None and nodes == there.get("SLURM_NTASKS")
+    )
 
 
 def _reach(address: str, seconds: float) -> None:

@@ -154,6 +154,43 @@ def test_a_coordinator_that_nobody_started_is_named_in_time():
         pass
 
 
+@pytest.mark.parametrize(
+    ("launcher", "devices"),
+    [
+        ({}, None),
+        ({"SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "2"}, []),
+        ({"SLURM_NTASKS": "8", "SLURM_STEP_NUM_NODES": "2"}, None),  # one GPU each
+        ({"SLURM_NTASKS": "8"}, None),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, []),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, None),
+    ],
+)
+def test_a_process_that_is_alone_on_its_host_has_all_its_devices(launcher, devices, monkeypatch):
+    given = {}
+    monkeypatch.setattr("jax.distributed.initialize", lambda **found: given.update(found))
+    monkeypatch.setattr("jax.config.update", lambda *_: None)
+    for name in ("SLURM_NTASKS", "SLURM_STEP_NUM_NODES", "OMPI_COMM_WORLD_LOCAL_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, value)
+    with joined(Hosts(coordinator="auto")):
+        pass
+    assert given["local_device_ids"] == devices
+
+
+def test_no_cluster_that_says_who_the_hosts_are(monkeypatch):
+    def none_found(**_):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr("jax.distributed.initialize", none_found)
+    monkeypatch.setattr("jax.config.update", lambda *_: None)
+    with (
+        pytest.raises(InputError, match="is auto, but no cluster"),
+        joined(Hosts(coordinator="auto")),
+    ):
+        pass
+
+
 def test_one_host_asks_nobody():
     assert not hosts.several()
     assert hosts.is_first()

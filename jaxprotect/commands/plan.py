@@ -57,6 +57,7 @@ class Plan:
         import jax
 
         from jaxprotect.errors import InputError
+        from jaxprotect.free_memory import device_bytes
         from jaxprotect.models.census import census_of
         from jaxprotect.models.mesh_shapes import check_mesh, parse_mesh
         from jaxprotect.models.meshes import mesh_for
@@ -90,11 +91,7 @@ class Plan:
             if self.rate is None
             else Rates(forward=1e12 * self.rate, backward=1e12 * self.rate)
         )
-        memory = (
-            (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
-            if self.memory is None
-            else self.memory * GIB
-        )
+        memory = device_bytes() if self.memory is None else self.memory * GIB
         rows = made.rows(rates)
         if self.json:
             print_json(

@@ -17,6 +17,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxprotect.errors import InputError
+from jaxprotect.free_memory import device_bytes
+from jaxprotect.hosts import told
 from jaxprotect.models.axes import AXES, contracted_axes, is_matrix
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.mesh_shapes import (
@@ -55,8 +57,7 @@ def make_mesh(
     """
     devices = jax.devices() if devices is None else devices
     if shape is None:
-        limit = (devices[0].memory_stats() or {}).get("bytes_limit")
-        shape = choose_shape(config, len(devices), limit)
+        shape = choose_shape(config, len(devices), told(device_bytes))
     check_mesh(shape, config, len(devices))
     axes = (shape.data, shape.model)
     return jax.make_mesh(axes, (DATA, MODEL), (AxisType.Auto,) * 2, devices=devices)

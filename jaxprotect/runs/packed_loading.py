@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 from safetensors import SafetensorError, safe_open
 
 from jaxprotect.errors import InputError, reason_of
@@ -25,6 +26,7 @@ from jaxprotect.quantization.layout import layers_of
 from jaxprotect.quantization.matrices import tensor_name
 from jaxprotect.quantization.packed_params import packed_params
 from jaxprotect.quantization.spec import QuantSpec
+from jaxprotect.runs.banner import print_banner
 from jaxprotect.runs.folder_kinds import kind_of
 from jaxprotect.runs.packed_files import FORMAT, MANIFEST, VERSION
 from jaxprotect.runs.prefix_files import PREFIX_FILE, load_prefix
@@ -35,6 +37,8 @@ _ENTRIES = {"spec": dict, "model": dict, "tokenizer": bool, "bytes": int, "sha25
 
 def load_placed(name: str, *, revision: str | None = None, mesh: str | None = None) -> Model:
     """As `load_model`, on all devices: each host reads what its devices hold.
+
+    Standard error has a line that says which devices, before the weights are read.
 
     Args:
         name: as for `load_model`.
@@ -48,8 +52,16 @@ def load_placed(name: str, *, revision: str | None = None, mesh: str | None = No
         InputError: as `load_model` and `on_mesh`.
     """
     if (folder := packed_folder(name, revision)) is not None:
-        return on_mesh(load_packed(folder), mesh)
-    return hub.load_model(name, revision=revision, mesh=lambda config: mesh_for(config, mesh))
+        packed = on_mesh(load_packed(folder), mesh)
+        print_banner(None)
+        return packed
+
+    def devices(config: ModelConfig) -> Mesh | None:
+        found = mesh_for(config, mesh)
+        print_banner(found)
+        return found
+
+    return hub.load_model(name, revision=revision, mesh=devices)
 
 
 def load_model(name_or_folder: str | Path, *, revision: str | None = None) -> Model:

@@ -20,6 +20,7 @@ from jaxprotect.models.stored_model import StoredModel, open_stored
 from jaxprotect.models.tokenizer_files import read_tokenizer
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.models.weight_files import INDEX, SINGLE
+from jaxprotect.runs.banner import print_banner
 from jaxprotect.runs.packed_loading import load_placed, packed_folder
 from jaxprotect.trees import leaf_paths
 
@@ -86,7 +87,7 @@ def load_or_open(
         if mesh is not None or several():
             found = f"`mesh` is {mesh}" if mesh is not None else "there are several hosts"
             raise InputError(f"`weights` is files, which works on one device; {found}")
-        return open_model(name, revision=revision)
+        return _opened(name, revision)
     if weights == "auto" and not several() and packed_folder(name, revision) is None:
         folder, _ = hub.resolve(name, revision=revision)
         config = load_config(folder)
@@ -94,8 +95,14 @@ def load_or_open(
         lacking = _lacking(config, copies) if mesh_for(config, mesh) is None else None
         if can_stay and lacking is not None:
             tqdm.write(f"{lacking}: they stay in their files, block by block", file=sys.stderr)
-            return open_model(name, revision=revision)
+            return _opened(name, revision)
     return load_placed(name, revision=revision, mesh=mesh)
+
+
+def _opened(name: str, revision: str | None) -> StoredModel:
+    model = open_model(name, revision=revision)
+    print_banner(None)
+    return model
 
 
 def _lacking(config: ModelConfig, copies: float) -> str | None:

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from jaxprotect.errors import InputError
+from jaxprotect.models import meshes
 from jaxprotect.models.census import census_of
 from jaxprotect.models.mesh_shapes import MeshShape, check_mesh, choose_shape, parse_mesh
 from tests.tiny import CONFIG
@@ -84,6 +86,13 @@ def test_other_words_are_refused(text):
 def test_meshes_that_do_not_fit(mesh, devices, message):
     with pytest.raises(InputError, match=message):
         check_mesh(parse_mesh(mesh), CONFIG, devices)
+
+
+def test_a_mesh_is_chosen_by_the_memory_of_a_device_of_this_host(monkeypatch):
+    asked = []
+    monkeypatch.setattr(meshes, "device_bytes", lambda: asked.append(1))
+    assert meshes.make_mesh(CONFIG, devices=jax.devices()[:1]).size == 1
+    assert asked
 
 
 def test_the_mesh_has_as_few_devices_per_copy_as_have_room():
