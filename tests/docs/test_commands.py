@@ -11,7 +11,7 @@ import pytest
 
 from experiments import command_line
 from jaxprotect import cli, commands
-from tests.docs.pages import PAGES, commands_of
+from tests.docs.pages import PAGES, commands_of, job_commands
 
 
 @pytest.fixture
@@ -53,6 +53,15 @@ def test_commands_parse(page, ran, monkeypatch, capsys):
         except SystemExit:
             pytest.fail(f"{page}: {line}\n{capsys.readouterr().err}")
         assert len(ran) == before + parsed, line
+
+
+@pytest.mark.parametrize("line", job_commands())
+def test_commands_of_jobs_parse(line, ran, monkeypatch):
+    assert take(line, ran, monkeypatch)
+    (command,) = ran
+    setup = command.setup if hasattr(command, "setup") else command
+    assert str(setup.out).startswith("gs:/bucket/")
+    assert (setup.hosts.coordinator == "auto") == ("auto" in line)
 
 
 def test_a_wrong_option_does_not_parse(ran, monkeypatch):
