@@ -117,7 +117,25 @@ class _FakeHub(BaseHTTPRequestHandler):
         if "refuses" in repo:
             return self.send({}, 403, **repo["refuses"])
         data = files[kind]
-        return self.send(data, ETag=f'"{abs(hash(data)):x}"', X_Repo_Commit=commit)
+        etag = {"ETag": f'"{abs(hash(data)):x}"', "X_Repo_Commit": commit}
+        if self.command == "GET" and kind == "model.safetensors" and repo.get("cuts", 0):
+            repo["cuts"] -= 1
+            return self.cut(data, etag)
+        if start := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            rest = int(start[1])
+            span = f"bytes {rest}-{len(data) - 1}/{len(data)}"
+            return self.send(data[rest:], 206, Content_Range=span, **etag)
+        return self.send(data, **etag)
+
+    def cut(self, data, headers):
+        """Promise the whole file, send half of it and hang up."""
+        self.send_response(200)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2])
+        self.close_connection = True
 
     @staticmethod
     def parse(path):
@@ -402,3 +420,22 @@ def test_refusals_of_the_hub_say_what_to_do(tiny, fake_hub, repo, revision, mess
     with pytest.raises(InputError, match=message) as caught:
         hub.resolve("owner/model", revision=revision)
     assert "\n" not in str(caught.value)
+
+
+def test_a_moved_branch_is_a_new_commit_and_the_old_one_stays(tiny, fake_hub):
+    repo = repository(contents(tiny))
+    fake_hub.repos["owner/model"] = repo
+    before = hub.resolve("owner/model")
+    repo["commits"][OLDER] = contents(tiny)
+    repo["refs"]["main"] = OLDER
+    after = hub.resolve("owner/model")
+    assert (before[1], after[1]) == (MAIN, OLDER)
+    assert hub.resolve("owner/model", revision=MAIN) == before
+
+
+def test_an_answer_cut_short_is_fetched_again(tiny, fake_hub):
+    fake_hub.repos["owner/model"] = repository(contents(tiny)) | {"cuts": 1}
+    folder, _ = hub.resolve("owner/model")
+    assert fake_hub.repos["owner/model"]["cuts"] == 0
+    for file in contents(tiny):
+        assert (folder / file).read_bytes() == (tiny / file).read_bytes()
