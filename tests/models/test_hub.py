@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import unquote, urlsplit
@@ -15,7 +16,10 @@ from huggingface_hub import close_session, constants
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from jaxprotect.errors import InputError
+from jaxprotect.evaluation.evaluate import evaluate
+from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models import hub
+from jaxprotect.models.census import _KNOWN, KNOWN_MODELS
 from jaxprotect.models.checkpoint import save_model_folder
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import parameter_shapes
@@ -439,3 +443,28 @@ def test_an_answer_cut_short_is_fetched_again(tiny, fake_hub):
     assert fake_hub.repos["owner/model"]["cuts"] == 0
     for file in contents(tiny):
         assert (folder / file).read_bytes() == (tiny / file).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KNOWN_MODELS)
+def test_every_known_model_is_loaded_by_its_id_and_evaluated(name, tiny, fake_hub, tmp_path):
+    """The real architecture at its real width: only depth and vocabulary are cut."""
+    config = replace(_KNOWN[name], layers=1, vocab_size=300)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: 0.02 * rng.standard_normal(leaf.shape, np.float32), parameter_shapes(config)
+    )
+    words = Tokenizer(models.BPE.from_file(str(tiny / "vocab.json"), str(tiny / "merges.txt")))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    end = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
+    settings = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"} | end).encode()
+    save_model_folder(tmp_path / "model", params, config, dtype="bfloat16")
+    files = contents(tmp_path / "model", tokenizer_config__json=settings)
+    files["tokenizer.json"] = words.to_str().encode()
+    fake_hub.repos[name] = repository(files)
+    model = hub.load_model(name)
+    assert (model.name, model.revision, model.config) == (name, MAIN, config)
+    texts = Texts(sentences={"eng": ("hello world",)}, ids=(1,), source="test")
+    nats = evaluate(model, texts).nats["eng"]
+    assert nats.shape == (1,)
+    assert nats[0] > 0
