@@ -17,7 +17,7 @@ import tyro
 from benchmarks.memory import answer_of
 from benchmarks.rows import Row, as_markdown, measured
 from benchmarks.shapes import Options
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, refuse_unknown
 
 BENCHMARKS = (
     "loss",
@@ -53,9 +53,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse benchmarks that do not exist."""
-        unknown = [name for name in self.only if name not in BENCHMARKS]
-        if unknown:
-            raise InputError(f"`only` has {unknown[0]!r}; allowed are {', '.join(BENCHMARKS)}")
+        refuse_unknown("only", self.only, BENCHMARKS)
         if self.options.repeats < 1:
             raise InputError(f"`repeats` is {self.options.repeats}; it must be at least 1")
 

@@ -10,7 +10,7 @@ from benchmarks.rows import Row, bounded
 from benchmarks.shapes import Options, gpt2
 from jaxprotect.evaluation.loss import sentence_nats
 from jaxprotect.models.transformer import parameter_shapes
-from jaxprotect.selection.sensitivity import _row_statistics
+from jaxprotect.selection.sensitivity import row_statistics
 
 DEPTHS = (4, 48)
 
@@ -27,7 +27,7 @@ def run(options: Options) -> list[Row]:
         return compiled.lower(params, tokens, scored, config=config).compile()
 
     def gradients(config: Any, params: Any) -> Any:
-        return _row_statistics.lower(params, tokens, scored, None, config).compile()
+        return row_statistics.lower(params, tokens, scored, None, config).compile()
 
     for name, build in (("loss", loss), ("gradient statistics", gradients)):
         seconds: dict[int, list[float]] = {depth: [] for depth in DEPTHS}

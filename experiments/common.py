@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -13,13 +13,12 @@ from experiments.replication import (
     replication_table,
     study_model,
 )
-from jaxprotect.compile_cache import keep_compiled
-from jaxprotect.endings import end_in_one_line
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded, Start
 from jaxprotect.evaluation.evaluate import encode
 from jaxprotect.evaluation.texts import Texts, load_texts
 from jaxprotect.models.hub import load_model
+from jaxprotect.models.meshes import on_mesh
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.runs.report import write_report
@@ -37,6 +36,8 @@ class Setup:
     Args:
         model: a hub id, a Hugging Face folder, or `reference`, the model that ships.
         revision: commit, branch or tag of a hub id.
+        mesh: devices, such as data=4,model=2; all of them by default. Another one may continue a
+            run.
         texts: a folder of `<language>.txt`, `flores`, or `reference`, the texts that ship.
         languages: languages to measure; all by default.
         split: sentences to measure on.
@@ -51,6 +52,7 @@ class Setup:
 
     model: str = "reference"
     revision: str | None = None
+    mesh: str | None = None
     texts: str = "reference"
     languages: tuple[str, ...] | None = None
     split: Literal["select", "tune", "test", "all"] = "test"
@@ -78,8 +80,8 @@ class Setup:
 
 
 def load_model_of(setup: Setup) -> Model:
-    """The model of a setup."""
-    return load_model(setup.model, revision=setup.revision)
+    """The model of a setup, on its devices."""
+    return on_mesh(load_model(setup.model, revision=setup.revision), setup.mesh)
 
 
 def load_inputs(setup: Setup) -> tuple[Model, Texts, Encoded]:
@@ -105,7 +107,7 @@ def manifest(
 ) -> dict[str, Any]:
     """What the run is about: enough to know, later, what its numbers are numbers of."""
     config = asdict(setup) | {"spec": asdict(setup.quantizer)}
-    del config["out"]
+    del config["out"], config["mesh"]
     return {
         "config": config,
         "model": {
@@ -165,9 +167,6 @@ def run_experiments(
     return run
 
 
-Config = TypeVar("Config")
-
-
 def run_experiment(name: str, config: Any, variants: Callable[[Any, Model], list[Variant]]) -> Run:
     """Run one experiment into its own folder.
 
@@ -181,14 +180,3 @@ def run_experiment(name: str, config: Any, variants: Callable[[Any, Model], list
     """
     out = config.setup.out or Path("runs") / name
     return run_experiments(config.setup, lambda model: {name: variants(config, model)}, out)
-
-
-def main(config: type[Config], run: Callable[[Config], Any]) -> None:
-    """Command line of an experiment: options from the Config.
-
-    Args:
-        config: a dataclass of options.
-        run: what to do with them; `jaxprotect.endings` says how it may end.
-    """
-    keep_compiled()
-    end_in_one_line(lambda: run(tyro.cli(config, config=(tyro.conf.OmitArgPrefixes,))))

@@ -11,9 +11,10 @@ Expected: see the README; nothing to speak of at 8 bits, small at 4, large at 2.
 
 from dataclasses import dataclass, replace
 
-from experiments.common import Setup, main, run_experiment
+from experiments.command_line import main
+from experiments.common import Setup, run_experiment
 from experiments.interventions import Variants, nothing
-from jaxprotect.errors import InputError
+from jaxprotect.errors import refuse_unknown
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.results import Run
@@ -44,9 +45,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse quantizers that are not in the table."""
-        unknown = [name for name in self.quantizers if name not in QUANTIZERS]
-        if unknown:
-            raise InputError(f"`quantizers` has {unknown[0]!r}; allowed are {list(QUANTIZERS)}")
+        refuse_unknown("quantizers", self.quantizers, QUANTIZERS)
 
 
 def variants(config: Config, model: Model) -> Variants:

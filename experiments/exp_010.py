@@ -10,7 +10,8 @@ Expected: damage falls with the fraction; random controls change nothing.
 
 from dataclasses import dataclass
 
-from experiments.common import Setup, main, run_experiment
+from experiments.command_line import main
+from experiments.common import Setup, run_experiment
 from experiments.interventions import Variants, magnitude, nothing, random_control
 from jaxprotect.models.model import Model
 from jaxprotect.runs.results import Run

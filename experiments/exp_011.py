@@ -10,7 +10,8 @@ Expected: a smooth fall of the damage, without an optimum that the intervals wou
 
 from dataclasses import dataclass
 
-from experiments.common import Setup, main, run_experiment
+from experiments.command_line import main
+from experiments.common import Setup, run_experiment
 from experiments.interventions import Variants, magnitude, nothing
 from jaxprotect.models.model import Model
 from jaxprotect.runs.results import Run

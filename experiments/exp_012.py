@@ -10,7 +10,8 @@ Expected: layers differ by less than their share of the weights would let one ho
 
 from dataclasses import dataclass
 
-from experiments.common import Setup, main, run_experiment
+from experiments.command_line import main
+from experiments.common import Setup, run_experiment
 from experiments.interventions import Variants, layers, nothing
 from jaxprotect.models.model import Model
 from jaxprotect.runs.results import Run

@@ -10,7 +10,8 @@ Expected: no single head carries a language.
 
 from dataclasses import dataclass
 
-from experiments.common import Setup, main, run_experiment
+from experiments.command_line import main
+from experiments.common import Setup, run_experiment
 from experiments.interventions import Variants, attention, heads, nothing
 from jaxprotect.models.model import Model
 from jaxprotect.runs.results import Run

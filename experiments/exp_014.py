@@ -11,7 +11,8 @@ Expected: the token embedding helps in proportion to its share of the weights.
 
 from dataclasses import dataclass
 
-from experiments.common import Setup, main, run_experiment
+from experiments.command_line import main
+from experiments.common import Setup, run_experiment
 from experiments.interventions import Variants, components, nothing
 from jaxprotect.models.model import Model
 from jaxprotect.runs.results import Run

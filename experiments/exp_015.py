@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.common import Setup, load_model_of, main, manifest
+from experiments.command_line import main
+from experiments.common import Setup, load_model_of, manifest
 from experiments.exp_015_page import write_answers
 from experiments.language_sets import LanguageAnswers, language_questions
 from experiments.split_summary import across_splits, print_across, variant_name
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, refuse_unknown
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.quantize import Mask
@@ -77,9 +78,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse criteria that do not exist and fractions that are none."""
-        unknown = [name for name in self.criteria if name not in CRITERIA]
-        if unknown:
-            raise InputError(f"`criteria` has {unknown[0]!r}; allowed are {', '.join(CRITERIA)}")
+        refuse_unknown("criteria", self.criteria, CRITERIA)
         if GUIDED not in self.criteria:
             raise InputError(f"`criteria` lacks {GUIDED}, whose sets are the budgets of the others")
         for fraction in self.fractions:

@@ -21,11 +21,12 @@ from typing import Annotated, Any
 import tyro
 
 from experiments.byte_ratios import byte_ratios, print_byte_ratios
-from experiments.common import Setup, load_model_of, main
+from experiments.command_line import main
+from experiments.common import Setup, load_model_of
 from experiments.exp_009 import QUANTIZERS
 from experiments.exp_016_page import write_minimal_sets
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError
+from jaxprotect.errors import refuse_unknown
 from jaxprotect.models.model import Model
 from jaxprotect.runs.minimal_figure import minimal_set_dots
 from jaxprotect.runs.minimal_run import find_minimal_set
@@ -81,9 +82,7 @@ class Config:
             ("quantizers", self.quantizers, tuple(QUANTIZERS)),
             ("criteria", self.criteria, CRITERIA),
         ):
-            unknown = [name for name in given if name not in allowed]
-            if unknown:
-                raise InputError(f"`{option}` has {unknown[0]!r}; allowed are {', '.join(allowed)}")
+            refuse_unknown(option, given, allowed)
 
 
 def run(config: Config) -> list[dict[str, Any]]:

@@ -21,15 +21,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
-from experiments.common import Setup, load_model_of, main, manifest
+from experiments.command_line import main
+from experiments.common import Setup, load_model_of, manifest
 from experiments.exp_017_page import METHOD_NAMES, write_precision
 from experiments.precision_choices import Plan, choose, prepare, spec_of
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, refuse_unknown
 from jaxprotect.evaluation.disparity import compare
 from jaxprotect.evaluation.evaluate import encode
+from jaxprotect.progress import progress
 from jaxprotect.quantization.precision import LEVELS, WIDTHS, Level, check_widths
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.evidence import collect_statistics
@@ -75,9 +76,7 @@ class Config:
             if not 2 <= average <= 8:
                 raise InputError(f"`averages` has {average}; allowed are 2 to 8")
         for option in ("levels", "protected_levels"):
-            unknown = [name for name in getattr(self, option) if name not in LEVELS]
-            if unknown:
-                raise InputError(f"`{option}` has {unknown[0]!r}; allowed are {', '.join(LEVELS)}")
+            refuse_unknown(option, getattr(self, option), LEVELS)
         if self.setup.protocol == "seed" or self.setup.quantizer.granularity == "tensor":
             raise InputError("`granularity` is tensor; heads and channels need scales inside it")
         check_widths(self.widths)
@@ -130,7 +129,7 @@ def run(config: Config) -> list[dict[str, Any]]:
                 rounds=config.rounds,
                 shares=config.shares,
             )
-            bar = tqdm(todo, initial=len(wanted) - len(todo), total=len(wanted), unit="choice")
+            bar = progress(todo, initial=len(wanted) - len(todo), total=len(wanted), unit="choice")
             for plan in bar:
                 bar.set_description(plan.name)
                 made = choose(plan, choices)

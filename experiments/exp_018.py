@@ -19,15 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from experiments.calibrations import METHODS, Calibrated, Material, fit
-from experiments.common import Setup, load_model_of, main, manifest
+from experiments.command_line import main
+from experiments.common import Setup, load_model_of, manifest
 from experiments.exp_009 import QUANTIZERS
 from experiments.exp_018_page import write_calibrations
 from experiments.exp_018_tables import language_matrix, method_rows, print_matrix, print_methods
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError
+from jaxprotect.errors import refuse_unknown
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
+from jaxprotect.models.config import require_causal
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.quantize import quantize_tree
 from jaxprotect.runs.calibration_figures import calibration_dots, calibration_map
@@ -72,9 +74,7 @@ class Config:
             ("matrix", self.matrix, self.quantizers),
             ("matrix_methods", self.matrix_methods, reading),
         ):
-            unknown = [name for name in given if name not in allowed]
-            if unknown:
-                raise InputError(f"`{option}` has {unknown[0]!r}; allowed are {', '.join(allowed)}")
+            refuse_unknown(option, given, allowed)
         masks.target_count(0, None, self.protect)
 
 
@@ -100,6 +100,8 @@ def run(config: Config) -> Run:
     setup = config.setup
     out = setup.out or Path("runs") / "exp_018"
     model, texts = load_model_of(setup), load_splits(setup)
+    if any(METHODS[name].compensated for name in (*config.methods, *config.matrix_methods)):
+        require_causal(model.config, "error compensation, of the methods that begin with gptq,")
     select = encode(model, texts["select"], batch_tokens=SELECT_TOKENS)
     test = encode(model, texts["test"], batch_tokens=setup.batch_tokens)
     store = collect_statistics(

@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tqdm.auto import tqdm
 
-from experiments.common import Setup, load_model_of, main, manifest
+from experiments.command_line import main
+from experiments.common import Setup, load_model_of, manifest
 from experiments.exp_009 import QUANTIZERS
 from experiments.exp_019_page import write_prefixes
 from experiments.prefix_tables import print_prefixes, tabulate
 from experiments.prefix_variants import PrefixMaker, PrefixVariant, plan
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, refuse_unknown, unknown_name
 from jaxprotect.evaluation.disparity import disparity
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
@@ -37,6 +37,7 @@ from jaxprotect.evaluation.recovery import recovery
 from jaxprotect.models.model import Model
 from jaxprotect.models.prefix import Prefix, check_prefix_length, prefix_bytes
 from jaxprotect.models.transformer import Params
+from jaxprotect.progress import progress
 from jaxprotect.quantization.quantize import quantize_tree
 from jaxprotect.quantization.size import original_size, protected_size
 from jaxprotect.runs.results import ORIGINAL, Run, append_variant, open_run, write_csv
@@ -75,10 +76,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse what no run can do."""
-        unknown = [name for name in self.quantizers if name not in QUANTIZERS]
-        if unknown:
-            allowed = ", ".join(QUANTIZERS)
-            raise InputError(f"`quantizers` has {unknown[0]!r}; allowed are {allowed}")
+        refuse_unknown("quantizers", self.quantizers, QUANTIZERS)
         for option in ("chosen", "learned"):
             low = [size for size in getattr(self, option) if size < 1]
             if low:
@@ -87,7 +85,7 @@ class Config:
             if getattr(self, option) < 1:
                 raise InputError(f"`{option}` is {getattr(self, option)}; it must be at least 1")
         if self.objective not in OBJECTIVES:
-            raise InputError(f"`objective` is {self.objective!r}; allowed are mean, worst")
+            raise unknown_name("objective", self.objective, OBJECTIVES)
         if self.setup.protocol == "seed":
             raise InputError(
                 "`protocol` is 'seed'; a cached prefix takes the place of a start token, which "
@@ -161,7 +159,7 @@ def _measure(
     todo = [variant for variant in variants if variant.name not in finished]
     nothing = masks.none(model.params)
     weights: dict[str, Params] = {ORIGINAL: model.params}
-    bar = tqdm(todo, initial=len(variants) - len(todo), total=len(variants), unit="variant")
+    bar = progress(todo, initial=len(variants) - len(todo), total=len(variants), unit="variant")
     for variant in bar:
         bar.set_description(variant.name)
         maker_of = (variant.prefix or variant.weights).split("--")[0]

@@ -18,10 +18,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.common import Setup, load_model_of, main, manifest
+from experiments.command_line import main
+from experiments.common import Setup, load_model_of, manifest
 from experiments.exp_020_page import print_frontier, write_frontier
 from experiments.splits import load_splits
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, refuse_unknown
 from jaxprotect.evaluation.disparity import compare, disparity_table
 from jaxprotect.models.model import Model
 from jaxprotect.quantization.scheme import Scheme
@@ -70,10 +71,9 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse budgets that do not exist."""
-        unknown = [name for name in self.budgets if name not in BUDGETS]
-        if unknown or not self.budgets:
-            arrived = repr(unknown[0]) if unknown else "nothing"
-            raise InputError(f"`budgets` has {arrived}; allowed are {', '.join(BUDGETS)}")
+        refuse_unknown("budgets", self.budgets, BUDGETS)
+        if not self.budgets:
+            raise InputError(f"`budgets` is empty; allowed are {', '.join(BUDGETS)}")
 
 
 def run(config: Config) -> list[dict[str, Any]]:

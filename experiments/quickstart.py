@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments import exp_010, exp_011, exp_012, exp_013, exp_014
-from experiments.common import Setup, main, run_experiments
+from experiments.command_line import main
+from experiments.common import Setup, run_experiments
 from experiments.interventions import Variants
 from jaxprotect.models.model import Model
 from jaxprotect.runs.results import Run

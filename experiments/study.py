@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, refuse_unknown, unknown_name
 from jaxprotect.evaluation.seed import STUDY_CODES
 
 DATA = Path(__file__).parent / "data" / "original_study.json"
@@ -112,9 +112,7 @@ def intervention(
     beyond = [layer for layer in layers or () if not 0 <= layer < LAYERS]
     if beyond:
         raise InputError(f"`layers` has {beyond[0]}; the study's models have 0 to {LAYERS - 1}")
-    unknown = [name for name in components if name not in PARTS]
-    if unknown:
-        raise InputError(f"`components` has {unknown[0]!r}; allowed are {', '.join(PARTS)}")
+    refuse_unknown("components", components, PARTS)
     if kind == "none":
         return Intervention()
     if kind == "magnitude":
@@ -135,10 +133,8 @@ def intervention(
         # Within given layers only what lies in a block is meant.
         parts = [part for part in parts if layers is None or part in BLOCK]
     else:
-        raise InputError(
-            f"`kind` is {kind!r}; allowed are none, magnitude, layers, components, embeddings, "
-            "union"
-        )
+        kinds = ("none", "magnitude", "layers", "components", "embeddings", "union")
+        raise unknown_name("kind", kind, kinds)
     tensors = _tensors(parts, range(LAYERS) if layers is None else layers)
     if not tensors:
         raise InputError(f"`{kind}` names nothing; give at least one layer and component")

@@ -28,12 +28,12 @@ import tyro
 from optax.contrib import MuonDimensionNumbers, muon
 from orbax.checkpoint import v1 as ocp
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from tqdm import tqdm
 
 from jaxprotect.evaluation.loss import token_nats
 from jaxprotect.models.checkpoint import load_params, save_model_folder
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params, init_params
+from jaxprotect.progress import progress
 
 START = "<|endoftext|>"
 WORDS = r" ?[\p{L}\p{M}]+|\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s+(?!\S)|\s+"
@@ -139,7 +139,7 @@ def encode(config: Config, tokenizer: Tokenizer) -> dict[str, np.ndarray]:
     folder = config.work / "tokens"
     folder.mkdir(exist_ok=True)
     streams = {}
-    for source in tqdm(sorted(config.data.glob("*.txt")), desc="encode", unit="language"):
+    for source in progress(sorted(config.data.glob("*.txt")), desc="encode", unit="language"):
         path = folder / f"{source.stem}.npy"
         if not path.exists():
             lines = source.read_text(encoding="utf-8").splitlines()
@@ -243,7 +243,7 @@ def train(config: Config, model: ModelConfig, streams: dict[str, np.ndarray]) ->
         first = int(state["step"])
         log = (config.work / "log.jsonl").open("a")
         smoothed = None
-        bar = tqdm(range(first, config.steps), initial=first, total=config.steps, unit="step")
+        bar = progress(range(first, config.steps), initial=first, total=config.steps, unit="step")
         for step in bar:
             state, loss = update(state, draw_batch(streams, starts, shares, config, step))
             smoothed = float(loss) if smoothed is None else 0.98 * smoothed + 0.02 * float(loss)

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from jaxprotect.evaluation.evaluate import evaluate
     from jaxprotect.evaluation.power import power_curve, sentences_needed
     from jaxprotect.evaluation.texts import Texts, load_texts
-    from jaxprotect.models.census import census
+    from jaxprotect.models.census import census, census_of
     from jaxprotect.models.checkpoint import save_model_folder
     from jaxprotect.models.config import ModelConfig
+    from jaxprotect.models.meshes import on_mesh
     from jaxprotect.models.model import Model
     from jaxprotect.models.prefill import make_prefix
     from jaxprotect.models.prefix import Prefix, prefix_bytes
@@ -34,15 +35,19 @@ if TYPE_CHECKING:
     from jaxprotect.quantization.quantize import quantize
     from jaxprotect.quantization.size import protected_size
     from jaxprotect.quantization.spec import QuantSpec
+    from jaxprotect.runs import plots
     from jaxprotect.runs.export import export_hf
     from jaxprotect.runs.minimal_run import find_minimal_set
     from jaxprotect.runs.packed_files import pack, packed_file_size
     from jaxprotect.runs.packed_loading import load_model, load_packed
     from jaxprotect.selection import masks, scores
+    from jaxprotect.selection.criteria import quantization_delta
     from jaxprotect.selection.gains import expected_gain
     from jaxprotect.selection.guided import language_guided
+    from jaxprotect.selection.overlap import location, overlap_matrix
     from jaxprotect.selection.prefix_choice import choose_prefix
     from jaxprotect.selection.prefix_learning import learn_prefix
+    from jaxprotect.selection.search import Search
     from jaxprotect.selection.sensitivity import sensitivity
     from jaxprotect.selection.targets import Target
 
@@ -52,9 +57,11 @@ _HOMES = {
     "ModelConfig": "models.config",
     "Prefix": "models.prefix",
     "QuantSpec": "quantization.spec",
+    "Search": "selection.search",
     "Target": "selection.targets",
     "Texts": "evaluation.texts",
     "census": "models.census",
+    "census_of": "models.census",
     "choose_prefix": "selection.prefix_choice",
     "compare": "evaluation.disparity",
     "disparity": "evaluation.disparity",
@@ -69,13 +76,18 @@ _HOMES = {
     "load_model": "runs.packed_loading",
     "load_packed": "runs.packed_loading",
     "load_texts": "evaluation.texts",
+    "location": "selection.overlap",
     "make_prefix": "models.prefill",
     "masks": "selection.masks",
+    "on_mesh": "models.meshes",
+    "overlap_matrix": "selection.overlap",
     "pack": "runs.packed_files",
     "packed_file_size": "runs.packed_files",
+    "plots": "runs.plots",
     "power_curve": "evaluation.power",
     "prefix_bytes": "models.prefix",
     "protected_size": "quantization.size",
+    "quantization_delta": "selection.criteria",
     "quantize": "quantization.quantize",
     "save_model_folder": "models.checkpoint",
     "scores": "selection.scores",
@@ -91,9 +103,11 @@ __all__ = [
     "ModelConfig",
     "Prefix",
     "QuantSpec",
+    "Search",
     "Target",
     "Texts",
     "census",
+    "census_of",
     "choose_prefix",
     "compare",
     "disparity",
@@ -108,13 +122,18 @@ __all__ = [
     "load_model",
     "load_packed",
     "load_texts",
+    "location",
     "make_prefix",
     "masks",
+    "on_mesh",
+    "overlap_matrix",
     "pack",
     "packed_file_size",
+    "plots",
     "power_curve",
     "prefix_bytes",
     "protected_size",
+    "quantization_delta",
     "quantize",
     "save_model_folder",
     "scores",
@@ -129,7 +148,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'jaxprotect' has no attribute {name!r}")
     home = importlib.import_module(f"jaxprotect.{_HOMES[name]}")
-    value = getattr(home, name, home)  # `masks` and `scores` are modules
+    value = getattr(home, name, home)  # `masks`, `plots` and `scores` are modules
     globals()[name] = value
     return value
 

@@ -1,7 +1,10 @@
 """The command line end to end, on a tiny random checkpoint: output, JSON, errors in one line."""
 
 import csv
+import io
 import json
+import os
+import sys
 
 import jax
 import numpy as np
@@ -185,3 +188,20 @@ def test_bad_input_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, ar
     monkeypatch.chdir(tmp_path)
     assert message in refused(capsys, *arguments)
     assert list(tmp_path.iterdir()) == []  # nothing half written
+
+
+@pytest.mark.parametrize("words", [["evaluate", "--help"], ["minimal-set", "--help"]])
+def test_no_color_is_respected_on_a_terminal(words, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for no_color, coloured in (("", True), ("1", False)):
+        said = Terminal()
+        monkeypatch.setattr(sys, "stdout", said)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("NO_COLOR", no_color)
+        with pytest.raises(SystemExit):
+            main(words)
+        assert ("\x1b[" in said.getvalue()) == coloured
+        assert os.environ["TERM"] == "xterm"

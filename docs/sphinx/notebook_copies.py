@@ -1,6 +1,6 @@
 """`generated/notebooks/`: copies of notebooks/*.ipynb, since Sphinx reads nothing outside docs."""
 
-import shutil
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,25 @@ def copy_notebooks(docs: Path) -> None:
         if path.name not in wanted:
             path.unlink()
     for name, path in wanted.items():
-        copy = target / name
-        if not copy.exists() or copy.read_bytes() != path.read_bytes():
-            shutil.copyfile(path, copy)
+        copy, text = target / name, with_alt_text(path.read_text("utf-8"))
+        if not copy.exists() or copy.read_text("utf-8") != text:
+            copy.write_text(text, "utf-8")
     entries = "\n".join(f"generated/notebooks/{Path(name).stem}" for name in wanted)
     toctree = f"```{{toctree}}\n:maxdepth: 1\n\n{entries}\n```\n"
     page = toctree if wanted else NONE
     path = docs / "generated" / "notebooks.md"
     if not path.exists() or path.read_text("utf-8") != page:
         path.write_text(page, "utf-8")
+
+
+def with_alt_text(notebook: str) -> str:
+    """The notebook with its figures' alt texts where MyST-NB looks for them: at the cell."""
+    content = json.loads(notebook)
+    for cell in content.get("cells", []):
+        for output in cell.get("outputs", []):
+            if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
+                cell["metadata"]["mystnb"] = {"image": {"alt": alt}}
+    return json.dumps(content, ensure_ascii=False, indent=1)
 
 
 def setup(app: Any) -> dict[str, bool]:

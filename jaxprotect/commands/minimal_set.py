@@ -4,57 +4,61 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from jaxprotect.commands.options import Flat, print_json
+from jaxprotect.commands.options import (
+    PlacedModelOptions,
+    Reference,
+    Switch,
+    TextOptions,
+    group,
+    print_json,
+)
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection.search import Search
 
 
 @dataclass(frozen=True, kw_only=True)
 class MinimalSet:
-    """Find the smallest set of weights that keeps every language within a target.
+    """Find the fewest weights that keep every language within a target.
 
     Scores come from the select sentences, sizes are tried on tune, the result is measured once on
     test. At least one of --share, --relative, --disparity, --bits-per-byte says what is enough.
 
+    Examples:
+        jaxprotect minimal-set --share 0.5 --bits 3
+        jaxprotect minimal-set --relative 0.02 --bits 3 --out runs/within-2-percent
+        jaxprotect minimal-set --share 0.5 --statistics runs/sensitivity/statistics
+
     Args:
-        model: `reference`, a Hugging Face folder, or a hub id.
-        revision: commit, branch or tag of a hub id.
-        texts: `reference`, `flores`, or a folder of `<language>.txt`.
-        languages: languages to hold to the target; all by default.
+        source: where the model comes from.
+        measured: what it is measured on; the target holds for every language of it.
         share: largest damage, as a share of the same language's unprotected damage.
         relative: largest damage, relative to the original nats.
         disparity: largest relative damage over the mean of the reference languages.
         bits_per_byte: most bits per byte after quantization.
-        spec: the quantizer.
-        search: criterion and precision.
+        spec: how weights are rounded.
+        search: how sizes are tried.
         reference: languages whose mean the disparity divides by.
         statistics: folder of statistics to share, such as `runs/sensitivity/statistics`.
         out: folder of the search; the same command continues it.
-        batch_tokens: most tokens of one batch; less where memory is short.
-        json: print JSON.
+        json: print one JSON document.
     """
 
-    model: str = "reference"
-    revision: str | None = None
-    texts: str = "reference"
-    languages: tuple[str, ...] | None = None
+    source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
+    measured: Annotated[TextOptions, group("texts")] = TextOptions()
     share: float | None = None
     relative: float | None = None
     disparity: float | None = None
     bits_per_byte: float | None = None
-    spec: Annotated[QuantSpec, Flat] = QuantSpec(protected_dtype="float16")
-    search: Annotated[Search, Flat] = Search()
-    reference: tuple[str, ...] | None = None
+    spec: Annotated[QuantSpec, group("quantizer")] = QuantSpec(protected_dtype="float16")
+    search: Annotated[Search, group("search")] = Search()
+    reference: Reference = None
     statistics: Path | None = None
     out: Path = Path("runs/minimal-set")
-    batch_tokens: int = 4096
-    json: bool = False
+    json: Switch = False
 
     def run(self) -> None:
         """Search, write the folder, print what was found."""
-        from jaxprotect.evaluation.texts import SPLITS, load_texts
         from jaxprotect.runs.minimal_run import find_minimal_set
-        from jaxprotect.runs.packed_loading import load_model
         from jaxprotect.runs.tables import print_minimal_set
         from jaxprotect.selection.targets import Target
 
@@ -64,8 +68,7 @@ class MinimalSet:
             disparity=self.disparity,
             bits_per_byte=self.bits_per_byte,
         )
-        texts = {s: load_texts(self.texts, languages=self.languages, split=s) for s in SPLITS}
-        model = load_model(self.model, revision=self.revision)
+        texts, model = self.measured.load_splits(), self.source.load()
         made = find_minimal_set(
             model,
             texts,
@@ -75,7 +78,7 @@ class MinimalSet:
             search=self.search,
             reference=self.reference,
             statistics=self.statistics,
-            batch_tokens=self.batch_tokens,
+            batch_tokens=self.measured.batch_tokens,
         )
         if self.json:
             print_json({"summary": made.summary, "curve": made.curve, "languages": made.damages})

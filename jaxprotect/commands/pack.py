@@ -4,45 +4,46 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from jaxprotect.commands.options import Flat, print_json
+from jaxprotect.commands.options import PlacedModelOptions, Switch, group, print_json
 from jaxprotect.errors import InputError
 from jaxprotect.quantization.spec import QuantSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pack:
-    """Write a quantized model with its protected weights, as a folder of the size it claims.
+    """Write a quantized model, packed to the size that it claims.
+
+    Examples:
+        jaxprotect pack --bits 3 --protect 0.01 --out packed
+        jaxprotect pack --bits 3 --mask runs/minimal-set/mask.npz --out packed
 
     Args:
-        model: `reference`, a Hugging Face folder, or a hub id.
-        revision: commit, branch or tag of a hub id.
+        source: where the model comes from.
         out: a new or empty folder.
         mask: a mask file, such as `mask.npz` of minimal-set.
         protect: share of the eligible weights to keep, largest |w| first; instead of a mask.
-        spec: the quantizer.
-        json: print JSON.
+        spec: how weights are rounded.
+        json: print one JSON document.
     """
 
-    model: str = "reference"
-    revision: str | None = None
+    source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
     out: Path = Path("packed")
     mask: Path | None = None
     protect: float | None = None
-    spec: Annotated[QuantSpec, Flat] = QuantSpec(protected_dtype="float16")
-    json: bool = False
+    spec: Annotated[QuantSpec, group("quantizer")] = QuantSpec(protected_dtype="float16")
+    json: Switch = False
 
     def run(self) -> None:
         """Pack and print the bytes, predicted and real."""
         from jaxprotect.quantization.size import original_size
         from jaxprotect.runs.mask_files import load_mask
         from jaxprotect.runs.packed_files import pack, packed_file_size
-        from jaxprotect.runs.packed_loading import load_model
         from jaxprotect.runs.tables import print_packed
         from jaxprotect.selection import masks
 
         if self.mask is not None and self.protect is not None:
             raise InputError("`mask` and `protect` are both given; allowed: one of them")
-        model = load_model(self.model, revision=self.revision)
+        model = self.source.load()
         mask = (
             load_mask(self.mask, model)
             if self.mask is not None

@@ -4,23 +4,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from jaxprotect.commands.options import Flat, print_json
+from jaxprotect.commands.options import (
+    PlacedModelOptions,
+    Reference,
+    Switch,
+    TextOptions,
+    group,
+    print_json,
+)
 from jaxprotect.selection.recommendation import Options
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recommend:
-    """Say what to protect, and how, so that the packed model fits a budget.
+    """Say what to protect, and how, so that the model fits a budget.
 
     Every technique is tried within the budget: chosen on select, compared on tune; the best one is
     measured once on test and, with --pack, written as a packed model.
 
+    Examples:
+        jaxprotect recommend --budget-bytes 1300000
+        jaxprotect recommend --budget-bytes 1300000 --techniques guided_protection mixed_precision
+        jaxprotect recommend --budget-bytes 1300000 --pack packed
+
     Args:
         budget_bytes: bytes of the packed weights, indices and scales included.
-        model: `reference`, a Hugging Face folder, or a hub id.
-        revision: commit, branch or tag of a hub id.
-        texts: `reference`, `flores`, or a folder of `<language>.txt`.
-        languages: languages to serve; all by default.
+        source: where the model comes from.
+        measured: what it is measured on; its languages are those to serve.
         eligible: which parameters are quantized at all.
         options: what is tried.
         reference: languages whose mean the disparity divides by.
@@ -28,30 +38,24 @@ class Recommend:
         statistics: folder of statistics to share, such as `runs/sensitivity/statistics`.
         pack: also write the model there.
         out: also write the tables there, for `jaxprotect report`.
-        batch_tokens: most tokens of one batch; less where memory is short.
-        json: print JSON.
+        json: print one JSON document.
     """
 
     budget_bytes: int
-    model: str = "reference"
-    revision: str | None = None
-    texts: str = "reference"
-    languages: tuple[str, ...] | None = None
+    source: Annotated[PlacedModelOptions, group("model")] = PlacedModelOptions()
+    measured: Annotated[TextOptions, group("texts")] = TextOptions()
     eligible: Literal["matrices", "weights", "everything"] = "matrices"
-    options: Annotated[Options, Flat] = Options()
-    reference: tuple[str, ...] | None = None
+    options: Annotated[Options, group("technique")] = Options()
+    reference: Reference = None
     draws: int = 10_000
     statistics: Path = Path("runs/recommend/statistics")
     pack: Path | None = None
     out: Path | None = None
-    batch_tokens: int = 4096
-    json: bool = False
+    json: Switch = False
 
     def run(self) -> None:
         """Try, choose, print, and write if asked."""
-        from jaxprotect.evaluation.texts import SPLITS, load_texts
         from jaxprotect.models.folders import refuse_used_folder
-        from jaxprotect.runs.packed_loading import load_model
         from jaxprotect.runs.recommend import open_workplace, recommend
         from jaxprotect.runs.recommend_folder import refuse_other_folder, save_recommendation
         from jaxprotect.runs.scheme_files import pack_scheme
@@ -61,15 +65,14 @@ class Recommend:
             refuse_used_folder("pack", self.pack)
         if self.out is not None:
             refuse_other_folder(self.out)
-        texts = {s: load_texts(self.texts, languages=self.languages, split=s) for s in SPLITS}
-        model = load_model(self.model, revision=self.revision)
+        texts, model = self.measured.load_splits(), self.source.load()
         place = open_workplace(
             model,
             texts,
             statistics=self.statistics,
             reference=self.reference,
             rounds=self.options.rounds,
-            batch_tokens=self.batch_tokens,
+            batch_tokens=self.measured.batch_tokens,
         )
         made = recommend(
             place,

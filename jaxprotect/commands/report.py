@@ -5,22 +5,26 @@ from pathlib import Path
 
 import tyro
 
-from jaxprotect.commands.options import print_json
+from jaxprotect.commands.options import Switch, print_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """Write the page of a folder, or one page that compares several runs.
 
+    Examples:
+        jaxprotect report runs/quickstart
+        jaxprotect report runs/gpt2 runs/opt --out comparison.html
+
     Args:
         runs: run folders; or one `--out` of minimal-set, sensitivity or recommend.
         out: the page to write for several runs.
-        json: print the numbers as JSON too.
+        json: print one JSON document: the page's path and the numbers.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     out: Path = Path("report.html")
-    json: bool = False
+    json: Switch = False
 
     def run(self) -> None:
         """Write the page and say where it is."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, did_you_mean
 from jaxprotect.evaluation.bootstrap import (
     DRAWS,
     LEVEL,
@@ -315,5 +315,6 @@ def reference_languages(base: Evaluation, reference: Sequence[str] | None) -> tu
         raise InputError(f"`reference` is {reference!r}; give a list of languages from {there}")
     unknown = [name for name in reference if name not in base.nats]
     if unknown:
-        raise InputError(f"`reference` names {', '.join(unknown)}; allowed are {there}")
+        meant = did_you_mean(unknown[0], base.nats)
+        raise InputError(f"`reference` names {', '.join(unknown)}; allowed are {there}{meant}")
     return tuple(dict.fromkeys(reference))

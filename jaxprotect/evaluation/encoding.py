@@ -1,37 +1,20 @@
-"""Sentences -> tokens in batches of a few shapes, ready for jit."""
+"""Sentences -> tokens in batches, for a causal model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
+from jaxprotect.evaluation.batches import Batch, Row, batches_of
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.evaluation.windows import prefixed_windows, rolling_windows
 
 Start = Literal["prefix", "shift"]
 """A sentence's first token is predicted from a start token, or is not scored."""
 STARTS: tuple[Start, ...] = get_args(Start)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Batch:
-    """Rows of one length; a row is one window of one sentence.
-
-    Args:
-        tokens: [B, T] token ids, padded on the right with 0; the model's input is the first
-            T - 1 columns.
-        scored: [B, T] True where the token's own probability counts; never in column 0.
-        language: [B] index into `Encoded.languages`; -1 for an empty row.
-        sentence: [B] index into `Encoded.ids`; -1 for an empty row.
-    """
-
-    tokens: Int[np.ndarray, "B T"]
-    scored: Bool[np.ndarray, "B T"]
-    language: Int[np.ndarray, "B"]
-    sentence: Int[np.ndarray, "B"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +30,7 @@ class Encoded:
         characters: language -> Unicode code points of each sentence.
         prefix_tokens: longest cached prefix that every row has room for in the place of its
             column 0.
+        masked: rows are copies of a sentence with one token masked, for masked models.
     """
 
     batches: tuple[Batch, ...]
@@ -56,6 +40,7 @@ class Encoded:
     bytes: dict[str, Int[np.ndarray, "S"]]
     characters: dict[str, Int[np.ndarray, "S"]]
     prefix_tokens: int = 0
+    masked: bool = False
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -68,6 +53,9 @@ class Encoded:
         inputs = sum(batch.tokens[:, 1:].size for batch in self.batches)
         needed = 0
         for batch in self.batches:
+            if self.masked:  # a token that stands after the masked one is needed too
+                needed += int(np.sum(batch.tokens[:, 1:] >= 0))
+                continue
             # A row is needed up to its last scored token; argmax finds that in the mirrored row.
             last = batch.tokens.shape[1] - 1 - np.argmax(batch.scored[:, ::-1], axis=1)
             needed += int(np.sum(np.where(batch.language >= 0, last, 0)))
@@ -139,13 +127,13 @@ def encode_texts(
     if max_batch is not None and max_batch < 1:
         raise InputError(f"`max_batch` is {max_batch}; it must be at least 1")
     if start not in STARTS:
-        raise InputError(f"`start` is {start!r}; allowed are {', '.join(STARTS)}")
+        raise unknown_name("start", start, STARTS)
     _check_prefix_tokens(prefix_tokens, context, start)
     prefix = _start_token(tokenizer) if start == "prefix" else None
     # The slot is one input, however many positions the prefix takes.
     longest = context - prefix_tokens + 1 if prefix_tokens else context
 
-    rows: list[_Row] = []
+    rows: list[Row] = []
     counts: dict[str, np.ndarray] = {}
     for language_index, language in enumerate(texts.languages):
         tokenised = _tokenise(texts.sentences[language], tokenizer, special=prefix is None)
@@ -158,21 +146,37 @@ def encode_texts(
                     f"{where} has {len(tokens)} tokens, none of which is scored "
                     f"with `start` {start!r}"
                 )
-            largest = max(*first, *targets)
-            if vocab_size is not None and largest >= vocab_size:
-                raise InputError(
-                    f"{where} has the token id {largest}; the model's ids end at {vocab_size - 1}"
-                )
+            check_ids([*first, *targets], vocab_size, where)
             counts[language][index] = len(targets)
             if prefix_tokens:
                 windows = prefixed_windows(targets, first[0], context - prefix_tokens)
             else:
                 windows = rolling_windows(targets, first[0], context)
-            for window in windows:
-                rows.append(_Row(language_index, index, *window))
+            for before, after in windows:
+                tokens = before + after
+                rows.append(Row(language_index, index, tokens, (len(before), len(tokens))))
+    batches = batches_of(
+        rows, context=longest, batch_tokens=batch_tokens, max_batch=max_batch, padding=0
+    )
+    return encoded_of(texts, batches, counts, prefix_tokens=prefix_tokens)
+
+
+def encoded_of(
+    texts: Texts, batches: tuple[Batch, ...], counts: dict[str, np.ndarray], **more: Any
+) -> Encoded:
+    """The batches of texts, with the sizes of the sentences.
+
+    Args:
+        texts: the sentences.
+        batches: their rows.
+        counts: language -> scored tokens of each sentence.
+        more: further fields of `Encoded`.
+
+    Returns:
+        All together.
+    """
     return Encoded(
-        batches=_batches(rows, longest, batch_tokens, max_batch),
-        prefix_tokens=prefix_tokens,
+        batches=batches,
         languages=texts.languages,
         ids=texts.ids,
         tokens=counts,
@@ -184,19 +188,26 @@ def encode_texts(
             language: np.array([len(sentence) for sentence in sentences])
             for language, sentences in texts.sentences.items()
         },
+        **more,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    language: int
-    sentence: int
-    context: list[int]
-    targets: list[int]
+def check_ids(tokens: Sequence[int], vocab_size: int | None, where: str) -> None:
+    """Refuse ids that the model does not have.
 
-    @property
-    def input_length(self) -> int:
-        return len(self.context) + len(self.targets) - 1
+    Args:
+        tokens: at least one id.
+        vocab_size: rows of the model's embedding; None if not known.
+        where: where they stand, for the message.
+
+    Raises:
+        InputError: an id beyond the embedding.
+    """
+    largest = max(tokens)
+    if vocab_size is not None and largest >= vocab_size:
+        raise InputError(
+            f"{where} has the token id {largest}; the model's ids end at {vocab_size - 1}"
+        )
 
 
 def _check_prefix_tokens(prefix_tokens: int, context: int, start: str) -> None:
@@ -230,57 +241,3 @@ def _tokenise(sentences: Sequence[str], tokenizer: Any, *, special: bool) -> lis
         return_attention_mask=False,
         verbose=False,
     )["input_ids"]
-
-
-def bucket_length(length: int, context: int) -> int:
-    """Smallest of 16, 32, .. 128, 192, 256, 384, 512, 768, .. that holds `length` inputs.
-
-    Args:
-        length: inputs of a row.
-        context: longest input of the model; the longest length there is.
-
-    Returns:
-        The length of its batch.
-    """
-    size = -(-length // 16) * 16
-    if size > 128:
-        power = 1 << (length - 1).bit_length()
-        size = power * 3 // 4 if length <= power * 3 // 4 else power
-    return min(size, context)
-
-
-def _batches(
-    rows: list[_Row], context: int, batch_tokens: int, max_batch: int | None
-) -> tuple[Batch, ...]:
-    buckets: dict[int, list[_Row]] = {}
-    for row in sorted(rows, key=lambda row: row.input_length):
-        buckets.setdefault(bucket_length(row.input_length, context), []).append(row)
-    batches, small = [], []
-    lengths = list(buckets)
-    for inputs, longer in zip(lengths, [*lengths[1:], None], strict=True):
-        members = small + buckets[inputs]
-        most = max(1, batch_tokens // (inputs + 1))
-        most = most if max_batch is None else min(most, max_batch)
-        # Few rows join a somewhat longer length: padding them costs less than compiling it.
-        if longer is not None and longer <= 2 * inputs and 4 * len(members) < most:
-            small = members
-            continue
-        small = []
-        # Equal batches, so that the last has few empty rows and all share one shape.
-        size = -(-len(members) // -(-len(members) // most))
-        for begin in range(0, len(members), size):
-            batches.append(_batch(members[begin : begin + size], size, inputs + 1))
-    return tuple(batches)
-
-
-def _batch(rows: list[_Row], size: int, length: int) -> Batch:
-    tokens = np.zeros((size, length), np.int32)
-    scored = np.zeros((size, length), bool)
-    language = np.full(size, -1, np.int32)
-    sentence = np.full(size, -1, np.int32)
-    for i, row in enumerate(rows):
-        used = row.input_length + 1
-        tokens[i, :used] = row.context + row.targets
-        scored[i, len(row.context) : used] = True
-        language[i], sentence[i] = row.language, row.sentence
-    return Batch(tokens=tokens, scored=scored, language=language, sentence=sentence)

@@ -1,22 +1,60 @@
 """(model, texts) -> nats of every sentence."""
 
+import functools
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
 
 from jaxprotect.errors import InputError
+from jaxprotect.evaluation.batches import Batch
 from jaxprotect.evaluation.encoding import Encoded, Start, encode_texts
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.loss import sentence_nats
+from jaxprotect.evaluation.masked_copies import Masking, encode_masked
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.memory import smaller_batches
-from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.config import ModelConfig, require_causal
+from jaxprotect.models.meshes import by_rows, everywhere, mesh_of, on_rows, padded_rows
 from jaxprotect.models.model import Model
 from jaxprotect.models.prefix import Prefix
 from jaxprotect.models.transformer import Params
+from jaxprotect.progress import progress
 
-_batch_nats = jax.jit(sentence_nats, static_argnames="config")
+batch_nats = jax.jit(sentence_nats, static_argnames="config")
+
+
+@functools.partial(jax.jit, static_argnames=("config", "mesh"))
+def batch_nats_on(
+    weights: tuple[Params, Prefix | None],
+    tokens: Array,
+    scored: Array,
+    *,
+    config: ModelConfig,
+    mesh: Mesh,
+) -> Array:
+    """As `batch_nats`, each group of devices on its own rows; every device has all nats."""
+
+    def nats(weights: tuple[Params, Prefix | None], tokens: Array, scored: Array) -> Array:
+        params, prefix = weights
+        return sentence_nats(params, tokens, scored, config, prefix)
+
+    return everywhere(by_rows(nats, mesh)(weights, tokens, scored), mesh)
+
+
+def _row_nats(
+    params: Params, batch: Batch, config: ModelConfig, prefix: Prefix | None, mesh: Mesh | None
+) -> Float[Array, "B"]:
+    if mesh is None:
+        return batch_nats(params, batch.tokens, batch.scored, config=config, prefix=prefix)
+    rows: list[Any] = [
+        on_rows(padded_rows(values, mesh), mesh) for values in (batch.tokens, batch.scored)
+    ]
+    nats = batch_nats_on((params, prefix), *rows, config=config, mesh=mesh)
+    return nats[: batch.tokens.shape[0]]
 
 
 def encode(
@@ -26,17 +64,70 @@ def encode(
     start: Start = "prefix",
     batch_tokens: int = 4096,
     prefix_tokens: int = 0,
+    masking: Masking = "token",
 ) -> Encoded:
-    """Tokenise texts for a model: `encode_texts` with the model's tokenizer and limits."""
+    """Tokenise texts for a model, with its own tokenizer and limits.
+
+    Args:
+        model: the model.
+        texts: the sentences.
+        start: see `encode_texts`; a causal model's.
+        batch_tokens: most tokens of a batch.
+        prefix_tokens: see `encode_texts`; a causal model's.
+        masking: see `encode_masked`; a masked model's.
+
+    Returns:
+        Of a causal model what `encode_texts` gives, of a masked one what `encode_masked` gives.
+
+    Raises:
+        InputError: an option of the other kind of model, or what those two refuse.
+    """
+    config = model.config
+    if config.masked:
+        if start != "prefix":
+            require_causal(config, f"`start` {start!r}, the seed protocol's,")
+        if prefix_tokens:
+            require_causal(config, "`prefix_tokens`")
+        return encode_masked(
+            texts,
+            model.tokenizer,
+            context=config.context,
+            masking=masking,
+            batch_tokens=batch_tokens,
+            vocab_size=config.vocab_size,
+        )
+    if masking != "token":
+        raise InputError(
+            f"`masking` is {masking!r}, of masked models; the model is of the causal family "
+            f"{config.family}"
+        )
     return encode_texts(
         texts,
         model.tokenizer,
-        context=model.config.context,
+        context=config.context,
         start=start,
         batch_tokens=batch_tokens,
-        vocab_size=model.config.vocab_size,
+        vocab_size=config.vocab_size,
         prefix_tokens=prefix_tokens,
     )
+
+
+def check_kind(encoded: Encoded, config: ModelConfig) -> None:
+    """Refuse texts that were encoded for the other kind of model.
+
+    Args:
+        encoded: tokenised texts.
+        config: the architecture that is to read them.
+
+    Raises:
+        InputError: masked copies for a causal model, or texts without them for a masked one.
+    """
+    if encoded.masked != config.masked:
+        kinds = {False: "causal", True: "masked"}
+        raise InputError(
+            f"`encoded` is for {kinds[encoded.masked]} models; the model is of the "
+            f"{kinds[config.masked]} family {config.family}"
+        )
 
 
 def evaluate_encoded(
@@ -45,7 +136,7 @@ def evaluate_encoded(
     """Nats of every sentence of encoded texts; compiles once per batch shape.
 
     Args:
-        params: parameter tree.
+        params: parameter tree; on a mesh, each group of devices works on its rows of a batch.
         encoded: tokenised texts.
         config: the architecture.
         prefix: cached tokens in the place of the start token.
@@ -57,6 +148,7 @@ def evaluate_encoded(
         InputError: a sentence whose nats are not finite, which says that the weights are broken;
             texts encoded for a shorter prefix, or for none; or too little memory.
     """
+    check_kind(encoded, config)
     if prefix is not None:
         if prefix.length > encoded.prefix_tokens:
             raise InputError(
@@ -65,13 +157,12 @@ def evaluate_encoded(
             )
         # Token ids are static under jit: other tokens would compile everything anew.
         prefix = replace(prefix, tokens=())
+    mesh = mesh_of(params)
     # Dispatch is asynchronous: every batch is queued before the first result is read.
     with smaller_batches(encoded.shapes):
-        of_rows = [
-            _batch_nats(params, b.tokens, b.scored, config=config, prefix=prefix)
-            for b in encoded.batches
-        ]
-        nats = encoded.by_sentence([np.asarray(values) for values in of_rows])
+        of_rows = [_row_nats(params, batch, config, prefix, mesh) for batch in encoded.batches]
+        read = progress(of_rows, desc="evaluate", unit="batch")
+        nats = encoded.by_sentence([np.asarray(values) for values in read])
     for language, values in nats.items():
         if not np.isfinite(values).all():
             line = encoded.ids[int(np.flatnonzero(~np.isfinite(values))[0])]
@@ -94,8 +185,12 @@ def evaluate(
     start: Start = "prefix",
     batch_tokens: int = 4096,
     prefix: Prefix | None = None,
+    masking: Masking = "token",
 ) -> Evaluation:
     """Nats of every sentence, in every language.
+
+    A causal model's are -sum_t ln p(w_t | w_<t); a masked model's are the negative
+    pseudo-log-likelihood, -sum_t ln p(w_t | all other tokens), each token masked in turn.
 
     Args:
         model: the model; its tokenizer and architecture.
@@ -106,6 +201,8 @@ def evaluate(
         batch_tokens: most tokens of one batch; the result does not depend on it.
         prefix: cached tokens in the place of the start token (`start` prefix only); the
             model's own, if it has one, by default.
+        masking: what a masked model does not see: `token`, the scored one, or `word`, also those
+            after it in the same word.
 
     Returns:
         Nats and sizes of every sentence.
@@ -115,6 +212,13 @@ def evaluate(
     """
     prefix = model.prefix if prefix is None else prefix
     length = 0 if prefix is None else prefix.length
-    encoded = encode(model, texts, start=start, batch_tokens=batch_tokens, prefix_tokens=length)
+    encoded = encode(
+        model,
+        texts,
+        start=start,
+        batch_tokens=batch_tokens,
+        prefix_tokens=length,
+        masking=masking,
+    )
     weights = model.params if params is None else params
     return evaluate_encoded(weights, encoded, model.config, prefix)

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 
 FLORES_REPOSITORY = "openlanguagedata/flores_plus"
 FLORES_REVISION = "5fec6c13f9e5a4db2f745d4ec0d7c9721ddc4f06"
@@ -63,7 +63,7 @@ def load_flores(
             file that is not as published.
     """
     if split is not None and split not in SPLIT_LINES:
-        raise InputError(f"`split` is {split!r}; allowed are {', '.join(SPLIT_LINES)}")
+        raise unknown_name("split", split, SPLIT_LINES)
     first, last = (1, PARTS["devtest"][1]) if split is None else SPLIT_LINES[split]
     parts = [part for part, (start, end) in PARTS.items() if first <= end and start <= last]
     if languages is None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, did_you_mean, did_you_mean_folder, unknown_name
 from jaxprotect.evaluation.flores import FLORES_REPOSITORY, FLORES_REVISION, load_flores
 
 REFERENCE_TEXTS = Path(__file__).resolve().parents[1] / "reference" / "texts"
@@ -132,7 +132,7 @@ def load_texts(
             different line counts, an empty line, a NUL, or bytes that are not UTF-8.
     """
     if split is not None and split not in SPLITS:
-        raise InputError(f"`split` is {split!r}; allowed are {', '.join(SPLITS)}")
+        raise unknown_name("split", split, SPLITS)
     asked = None if languages is None else _asked(languages)
     if str(source) in ("flores", "flores_plus"):
         sentences, ids = load_flores(languages=asked, split=split)
@@ -164,6 +164,7 @@ def _require_known(asked: Sequence[str], there: Sequence[str], where: object) ->
     if unknown:
         raise InputError(
             f"`languages` names {', '.join(unknown)}; {where} has {', '.join(sorted(there))}"
+            f"{did_you_mean(unknown[0], there)}"
         )
 
 
@@ -172,7 +173,7 @@ def _read_folder(folder: Path, asked: tuple[str, ...] | None) -> Sentences:
         what = "is not a folder" if folder.exists() else "does not exist"
         raise InputError(
             f"`source` is {str(folder)!r}, which {what}; allowed are reference, flores, "
-            "flores_plus, or a folder of <language>.txt files"
+            f"flores_plus, or a folder of <language>.txt files{did_you_mean_folder(folder)}"
         )
     files = {path.stem: path for path in sorted(folder.glob("*.txt")) if path.stem[0] != "."}
     if not files:

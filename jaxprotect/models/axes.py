@@ -13,11 +13,13 @@ _PROJECTED = {"q": "heads", "k": "key_heads", "v": "key_heads"}
 _HEADS = ("heads", "key_heads")
 _INTO_MLP = ("up", "gate")
 _BLOCK_NORMS = ("norm_attention", "norm_mlp")
+_TABLES = ("embed/tokens", "embed/positions", "embed/types")
 
 AXES: dict[str, tuple[str, ...]] = (
     {
         "embed/tokens": ("vocab", "embed"),
         "embed/positions": ("position", "embed"),
+        "embed/types": ("type", "embed"),
         "embed/norm/scale": ("embed",),
         "embed/norm/bias": ("embed",),
         "blocks/attention/qkv/kernel": ("layer", "embed", "qkv", "heads", "head_dim"),
@@ -28,7 +30,10 @@ AXES: dict[str, tuple[str, ...]] = (
         "blocks/mlp/down/bias": ("layer", "embed"),
         "norm/scale": ("embed",),
         "norm/bias": ("embed",),
+        "head/transform/kernel": ("embed", "transformed"),
+        "head/transform/bias": ("transformed",),
         "head/kernel": ("embed", "vocab"),
+        "head/bias": ("vocab",),
     }
     | {
         f"blocks/attention/{n}/kernel": ("layer", "embed", heads, "head_dim")
@@ -85,7 +90,7 @@ def head_axis(path: str) -> int | None:
 
 def is_matrix(path: str) -> bool:
     """Whether the leaf is a kernel or an embedding, not a norm or a bias."""
-    return path.endswith("/kernel") or path in ("embed/tokens", "embed/positions")
+    return path.endswith("/kernel") or path in _TABLES
 
 
 def is_weight(path: str) -> bool:
@@ -111,6 +116,9 @@ def is_eligible(path: str, eligible: Eligible) -> bool:
 
 def component(path: str) -> Component:
     """The part of the model that the leaf belongs to; biases go with their matrix.
+
+    BERT's token types say where a token stands, so they go with the positions; the dense layer
+    before the head of a masked model goes with the head.
 
     Args:
         path: leaf path, a key of `AXES`.

@@ -6,7 +6,9 @@ their `config.json` on the hub states them. The totals agree with what was publi
 embeddings (EleutherAI's model card); BLOOM-560M 559,214,592 (BigScience's model card). mGPT has
 1,417,596,928, which its authors round to 1.3 billion: in half precision, with the tied head and
 the causal masks stored beside it, that is its file's 3.45 GB. SmolLM2-135M 134,515,008;
-Qwen2.5-0.5B 494,032,768; Llama-3.2-1B 1,235,814,400; Mistral-7B 7,241,732,096.
+Qwen2.5-0.5B 494,032,768; Llama-3.2-1B 1,235,814,400; Mistral-7B 7,241,732,096. Of masked
+models all that a masked token goes through, as torch counts in `BertForMaskedLM`: mBERT
+177,974,523; XLM-R base 278,295,186.
 """
 
 import json
@@ -40,7 +42,12 @@ def _known_configs() -> dict[str, ModelConfig]:
 
 
 _KNOWN = _known_configs()
-_OTHER_NAMES = {"openai-community/gpt2": "gpt2", "sberbank-ai/mGPT": "ai-forever/mGPT"}
+_OTHER_NAMES = {
+    "openai-community/gpt2": "gpt2",
+    "sberbank-ai/mGPT": "ai-forever/mGPT",
+    "bert-base-multilingual-cased": "google-bert/bert-base-multilingual-cased",
+    "xlm-roberta-base": "FacebookAI/xlm-roberta-base",
+}
 
 KNOWN_MODELS: tuple[str, ...] = tuple(_KNOWN)
 """The hub ids whose census needs no network."""

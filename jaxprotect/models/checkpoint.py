@@ -16,9 +16,11 @@ from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import write_config
 from jaxprotect.models.folders import refuse_used_folder, written_whole
 from jaxprotect.models.layouts import from_stored, stored_shape, to_stored
+from jaxprotect.models.tensor_names import accepted_names, repeated_names, written_names
 from jaxprotect.models.transformer import Params, parameter_shapes
 from jaxprotect.models.weight_files import SINGLE, StoredTensor, WeightFiles, open_weights
-from jaxprotect.models.weight_maps import Slot, accepted_names, written_names
+from jaxprotect.models.weight_maps import Slot
+from jaxprotect.progress import progress
 from jaxprotect.trees import leaf_paths, map_leaves
 
 ALIGNMENT = 64
@@ -51,11 +53,14 @@ def _assign(
         expected = f"the weights of a {config.family} model with {config.layers} layers"
         raise InputError(f"unknown tensor {_some(unknown)} in the checkpoint; allowed: {expected}")
     assigned: dict[tuple[str, int | None], tuple[str, Slot]] = {}
+    repeats = repeated_names(config)
     for name in sorted(tensors):
         slot = accepted[name]
         if slot is None:
             continue  # a buffer
         place = (slot.leaf, slot.layer)
+        if place in assigned and name in repeats:
+            continue  # compared in `_params`
         if place in assigned:
             raise InputError(f"tensors `{assigned[place][0]}` and `{name}` are the same weight")
         assigned[place] = (name, slot)
@@ -139,9 +144,21 @@ def _params(files: WeightFiles, config: ModelConfig) -> Params:
                 values[layer] = read(path, layer)
         else:
             values[...] = read(path, None)
+        bar.update()
         return jax.device_put(values)
 
-    params = map_leaves(fill, parameter_shapes(config))
+    shapes = parameter_shapes(config)
+    bar = progress(desc="load", unit="tensor", total=len(leaf_paths(shapes)))
+    params = map_leaves(fill, shapes)
+    bar.close()
+    filled = {name for name, _ in assigned.values()}
+    for name, slot in repeated_names(config).items():
+        if name in files.tensors and name not in filled:
+            _check(name, slot, files.tensors[name], config)
+            again = _read(name, slot, files.tensors[name], config)
+            if not np.array_equal(again, np.asarray(leaf_paths(params)[slot.leaf])):
+                first = assigned[slot.leaf, slot.layer][0]
+                raise InputError(f"tensor `{name}` differs from `{first}`; expected a copy of it")
     if config.tied_head and ("head/kernel", None) in assigned:
         name = assigned["head/kernel", None][0]
         if not np.array_equal(read("head/kernel", None).T, np.asarray(params["embed"]["tokens"])):
@@ -223,7 +240,7 @@ def save_model_folder(
     content = write_config(config) | {"torch_dtype": dtype}
     if tokenizer is not None:
         tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
-        content |= {token: getattr(tokenizer, token) for token in tokens}
+        content |= {t: getattr(tokenizer, t) for t in tokens if content[t] is None}
 
     with written_whole(folder) as unfinished:
         if tokenizer is not None:

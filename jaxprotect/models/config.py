@@ -1,8 +1,10 @@
-"""One frozen description of a decoder-only transformer, whatever its family."""
+"""One frozen description of a transformer, whatever its family."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
+
+from jaxprotect.errors import InputError
 
 Positions = Literal["learned", "rotary", "alibi"]
 Norm = Literal["layer", "rms"]
@@ -29,10 +31,12 @@ class RotaryScaling:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Architecture of a decoder-only transformer: all that `forward` needs to know.
+    """Architecture of a transformer: all that `forward` needs to know.
 
     Args:
         family: the checkpoint's `model_type`, such as `gpt2`; see `families`.
+        masked: a masked language model (BERT): attention sees both sides, and before the head
+            come a dense layer, an activation and a norm. Else a causal one.
         layers: number of blocks (L).
         width: size of the residual stream (D).
         heads: attention heads per block (H).
@@ -47,7 +51,9 @@ class ModelConfig:
         norm: `layer` subtracts the mean and has biases; `rms` does neither (Llama).
         norm_epsilon: epsilon of every norm.
         positions: how positions enter: a learned table, rotary queries and keys, or ALiBi.
-        position_offset: rows of the position table before position 0 (OPT keeps 2).
+        position_offset: rows of the position table before position 0 (OPT and XLM-R keep 2).
+        token_types: rows of the token type table, of which row 0 is added to every token (BERT);
+            0 without one.
         rotary_dim: leading head dimensions that rotate (rotary only).
         rotary_theta: base of the rotary frequencies.
         rotary_scaling: how they are stretched; None where they are not.
@@ -55,18 +61,21 @@ class ModelConfig:
         window_from_layer: the first layer with that limit (a Qwen2 option).
         parallel_residual: attention and MLP both read the block's input (GPT-NeoX).
         residual_after_norm: the residual is the normed input (a BLOOM option).
+        norm_after: each norm follows its sum with the residual, not the residual alone (BERT).
         fused_qkv: the checkpoint stores q, k and v as one tensor, so they share one scale.
         attention_bias: attention projections have biases.
         out_bias: the output projection too, if the others do (in Qwen2 it does not).
         mlp_bias: MLP projections have biases.
-        embedding_norm: a layer norm follows the token embedding (BLOOM).
+        embedding_norm: a layer norm follows the embedding (BLOOM, BERT).
         final_norm: a layer norm precedes the head.
         tied_head: the head is the transposed token embedding.
+        head_activation: follows the dense layer before the head (masked only).
         scale_attention: scores are divided by sqrt(K).
         scale_by_layer: scores are further divided by (layer index + 1) (a GPT-2 option).
     """
 
     family: str
+    masked: bool = False
     layers: int
     width: int
     heads: int
@@ -81,6 +90,7 @@ class ModelConfig:
     norm_epsilon: float = 1e-5
     positions: Positions = "learned"
     position_offset: int = 0
+    token_types: int = 0
     rotary_dim: int = 0
     rotary_theta: float = 10_000.0
     rotary_scaling: RotaryScaling | None = None
@@ -88,6 +98,7 @@ class ModelConfig:
     window_from_layer: int = 0
     parallel_residual: bool = False
     residual_after_norm: bool = False
+    norm_after: bool = False
     fused_qkv: bool = True
     attention_bias: bool = True
     out_bias: bool = True
@@ -95,6 +106,7 @@ class ModelConfig:
     embedding_norm: bool = False
     final_norm: bool = True
     tied_head: bool = True
+    head_activation: str = "gelu"
     scale_attention: bool = True
     scale_by_layer: bool = False
 
@@ -107,6 +119,22 @@ class ModelConfig:
     def key_heads(self) -> int:
         """J, heads of keys and values."""
         return self.heads // self.queries_per_key
+
+
+def require_causal(config: ModelConfig, what: str) -> None:
+    """Refuse a masked model where only a causal one makes sense.
+
+    Args:
+        config: the architecture.
+        what: what makes sense for causal models only, as the message's subject.
+
+    Raises:
+        InputError: the model is masked.
+    """
+    if config.masked:
+        raise InputError(
+            f"{what} needs a causal model; the model is of the masked family {config.family}"
+        )
 
 
 def complete(architecture: Mapping[str, Any]) -> dict[str, Any]:

@@ -136,7 +136,8 @@ def write_config(config: ModelConfig) -> Fields:
         config: the architecture.
 
     Returns:
-        JSON-ready fields. Token ids are null, as the architecture does not know them.
+        JSON-ready fields. Token ids are null, as the architecture does not know them, but for the
+        padding of XLM-R, after whose row the positions start.
 
     Raises:
         InputError: the family's format has no place for one of the architecture's values.
@@ -144,8 +145,8 @@ def write_config(config: ModelConfig) -> Fields:
     family = get_family(config.family)
     hf: Fields = {"model_type": config.family, "architectures": [family.architecture]}
     hf |= {theirs: getattr(config, ours) for ours, theirs in family.fields.items()}
-    hf |= family.write_special(config)
     hf |= {f"{token}_token_id": None for token in ("bos", "eos", "pad")}
+    hf |= family.write_special(config)
     read_back = asdict(_interpret(config.family, hf))
     for field, value in asdict(config).items():
         if read_back[field] != value:

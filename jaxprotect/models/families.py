@@ -5,6 +5,7 @@ The fields of an entry that are neither read nor ignored must keep their default
 
 import math
 
+from jaxprotect.models.bert_families import BERT, XLM_ROBERTA
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.family import Family, Fields, refused
 from jaxprotect.models.llama_families import LLAMA, MISTRAL, QWEN2
@@ -163,6 +164,8 @@ FAMILIES: dict[str, Family] = {
     "llama": LLAMA,
     "mistral": MISTRAL,
     "qwen2": QWEN2,
+    "bert": BERT,
+    "xlm-roberta": XLM_ROBERTA,
 }
 """The checkpoint's `model_type` -> how its config is read and written."""
 

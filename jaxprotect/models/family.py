@@ -26,7 +26,7 @@ class Family:
     """How the config of one `model_type` is read and written.
 
     Args:
-        architecture: the `transformers` class that holds the causal language model.
+        architecture: the `transformers` class that holds the language model.
         fields: our field -> the checkpoint's field of the same meaning; serves both directions.
         constants: our fields that have one value in the whole family.
         special: the checkpoint's fields that need more than a change of name.

@@ -15,7 +15,7 @@ from huggingface_hub import HfApi, constants, errors, snapshot_download
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import httpx, validate_repo_id
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, did_you_mean_folder
 from jaxprotect.models.checkpoint import load_params
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import load_config
@@ -114,7 +114,10 @@ def _local_folder(name_or_folder: str | Path, revision: str | None) -> Path | No
         raise InputError(f"`{name}` is a file; give its folder, or a hub id such as `gpt2`")
     is_path = isinstance(name_or_folder, Path) or name == REFERENCE or name[0] in "./~"
     if is_path or name.count("/") > 1:
-        raise InputError(f"`{folder}` does not exist; give a folder, or a hub id such as `gpt2`")
+        meant = did_you_mean_folder(folder, "config.json")
+        raise InputError(
+            f"`{folder}` does not exist; give a folder, or a hub id such as `gpt2`{meant}"
+        )
     return None
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.positions import alibi_slopes, rotary_tables, rotate, visible
+from jaxprotect.models.sharding import whole
 
 
 def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -83,7 +84,8 @@ def product(x: Array, kernel: Any, equation: str) -> Array:
     return jnp.einsum(equation, x, kernel)
 
 
-def _project(x: Array, layer: dict[str, Any], equation: str) -> Array:
+def project(x: Array, layer: dict[str, Any], equation: str) -> Array:
+    """A dense layer: `product` and, where there is one, the bias."""
     out = product(x, layer["kernel"], equation)
     return out + layer["bias"] if "bias" in layer else out
 
@@ -108,11 +110,11 @@ def queries_keys_values(
         Queries, keys and values.
     """
     if config.fused_qkv:
-        qkv_BxTx3xHxK = _project(x, params["qkv"], "btd,dchk->btchk")
+        qkv_BxTx3xHxK = project(x, params["qkv"], "btd,dchk->btchk")
         q_BxTxHxK, k_BxTxJxK, v_BxTxJxK = (qkv_BxTx3xHxK[:, :, i] for i in range(3))
     else:
         q_BxTxHxK, k_BxTxJxK, v_BxTxJxK = (
-            _project(x, params[name], "btd,dhk->bthk") for name in ("q", "k", "v")
+            project(x, params[name], "btd,dhk->bthk") for name in ("q", "k", "v")
         )
     if config.positions == "rotary":
         tables = rotary_tables(x.shape[1], config, start)
@@ -144,8 +146,9 @@ def attention(
     config: ModelConfig,
     layer_index: Array,
     cached: tuple[Float[Array, "P J K"], Float[Array, "P J K"]] | None = None,
+    real: Bool[Array, "B T"] | None = None,
 ) -> Float[Array, "B T D"]:
-    """Causal multi-head attention; positions enter here when they are rotary or ALiBi.
+    """Multi-head attention; positions enter here when they are rotary or ALiBi.
 
     Of H query heads, H / J neighbours read the same head of keys and values.
 
@@ -155,6 +158,8 @@ def attention(
         config: the architecture.
         layer_index: position of the layer, for `scale_by_layer` and windows.
         cached: keys and values of the P tokens before `x`, which are not computed again.
+        real: False in padding; attention then sees all that is real, on both sides. Causal if
+            None.
 
     Returns:
         What the attention adds to the residual stream.
@@ -169,11 +174,12 @@ def attention(
     if config.positions == "alibi":
         distance_S = jnp.arange(before + tokens, dtype=jnp.float32)
         scores_BxHxTxS += (alibi_slopes(config.heads)[:, None] * distance_S)[None, :, None]
-    visible_TxS = visible(tokens, before, config, layer_index)
-    scores_BxHxTxS = jnp.where(visible_TxS, scores_BxHxTxS, jnp.finfo(jnp.float32).min)
+    causal = real is None
+    seen = visible(tokens, before, config, layer_index) if causal else real[:, None, None, :]
+    scores_BxHxTxS = jnp.where(seen, scores_BxHxTxS, jnp.finfo(jnp.float32).min)
     weights_BxHxTxS = jax.nn.softmax(scores_BxHxTxS.astype(jnp.float32)).astype(x.dtype)
     mixed_BxTxHxK = jnp.einsum("bhts,bshk->bthk", weights_BxHxTxS, v_BxSxHxK)
-    return _project(mixed_BxTxHxK, params["out"], "bthk,hkd->btd")
+    return whole(project(whole(mixed_BxTxHxK), params["out"], "bthk,hkd->btd"))
 
 
 def mlp(
@@ -181,9 +187,9 @@ def mlp(
 ) -> Float[Array, "B T D"]:
     """down(activation(up(x))); down(activation(gate(x)) * up(x)) where there is a gate."""
     activation = ACTIVATIONS[config.activation]
-    hidden_BxTxF = _project(x, params["up"], "btd,df->btf")
+    hidden_BxTxF = project(x, params["up"], "btd,df->btf")
     if config.gated_mlp:
-        hidden_BxTxF = activation(_project(x, params["gate"], "btd,df->btf")) * hidden_BxTxF
+        hidden_BxTxF = activation(project(x, params["gate"], "btd,df->btf")) * hidden_BxTxF
     else:
         hidden_BxTxF = activation(hidden_BxTxF)
-    return _project(hidden_BxTxF, params["down"], "btf,fd->btd")
+    return whole(project(whole(hidden_BxTxF), params["down"], "btf,fd->btd"))

@@ -17,7 +17,9 @@ def _sizes(config: ModelConfig) -> dict[str, int]:
     return {
         "vocab": config.vocab_size,
         "position": config.context + config.position_offset,
+        "type": config.token_types,
         "embed": config.width,
+        "transformed": config.width,
         "qkv": 3,
         "heads": config.heads,
         "key_heads": config.key_heads,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxprotect.errors import InputError
-from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.config import ModelConfig, require_causal
 from jaxprotect.models.layers import normed, queries_keys_values
 from jaxprotect.models.prefix import Prefix, check_prefix_length
 from jaxprotect.models.transformer import Params, block_output, embed, embedding_norm, final_norm
@@ -28,8 +28,9 @@ def prefill(
         token: the arrays of a `Prefix`, one for each row.
 
     Raises:
-        InputError: `tokens` is longer than the learned position table.
+        InputError: `tokens` is longer than the learned position table, or the model is masked.
     """
+    require_causal(config, "a cached prefix")
     x_BxPxD = embedding_norm(params, embed(params, tokens, config), config)
 
     def step(x_BxPxD: Array, layer: tuple[Params, Array]) -> tuple[Array, tuple[Array, Array]]:

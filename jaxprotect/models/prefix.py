@@ -11,7 +11,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from jaxprotect.errors import InputError
-from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.config import ModelConfig, require_causal
 
 
 @struct.dataclass
@@ -48,6 +48,7 @@ def check_prefix_length(length: int, config: ModelConfig) -> None:
     Raises:
         InputError: P outside 1 to context - 1.
     """
+    require_causal(config, "a cached prefix")
     if not 1 <= length < config.context:
         raise InputError(
             f"`prefix` has {length} tokens; allowed are 1 to {config.context - 1}, which leaves "

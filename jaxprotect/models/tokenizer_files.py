@@ -18,7 +18,10 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "vocab.txt",
 )
+_COMPLETE = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"vocab.txt"})
+"""Files that are a tokenizer together."""
 
 
 def read_tokenizer(folder: Path, config: ModelConfig, *, packed: bool = False) -> Any:
@@ -37,11 +40,11 @@ def read_tokenizer(folder: Path, config: ModelConfig, *, packed: bool = False) -
     """
     # Without its files transformers makes an empty tokenizer, which turns every text into nothing.
     present = {name for name in TOKENIZER_FILES if (folder / name).is_file()}
-    if "tokenizer.json" not in present and not {"vocab.json", "merges.txt"} <= present:
+    if not any(files <= present for files in _COMPLETE):
         found = ", ".join(f"`{name}`" for name in sorted(present)) or "none of its files"
         raise InputError(
             f"`{folder}` has no tokenizer: found {found},"
-            " allowed `tokenizer.json`, or `vocab.json` with `merges.txt`"
+            " allowed `tokenizer.json`, `vocab.json` with `merges.txt`, or `vocab.txt`"
         )
     try:
         _check_files(folder, present)

@@ -1,16 +1,19 @@
-"""tokens -> logits: one functional transformer for every causal family."""
+"""tokens -> logits: one functional transformer for every family."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.layers import attention, mlp, normed, product
+from jaxprotect.models.layers import ACTIVATIONS, attention, mlp, normed, product, project
 from jaxprotect.models.prefix import Prefix, check_prefix
 
 Params = dict
+
+PADDING = -1
+"""In the place of a token id after the end of a masked model's input."""
 
 
 def block_output(
@@ -19,10 +22,15 @@ def block_output(
     layer_index: Array,
     config: ModelConfig,
     cached: tuple[Array, Array] | None = None,
+    real: Bool[Array, "B T"] | None = None,
 ) -> Float[Array, "B T D"]:
-    """The residual stream after one block; `cached` as in `attention`."""
+    """The residual stream after one block; `cached` and `real` as in `attention`."""
+    if config.norm_after:
+        attended_BxTxD = attention(x_BxTxD, block["attention"], config, layer_index, cached, real)
+        x_BxTxD = normed(x_BxTxD + attended_BxTxD, block["norm_attention"], config)
+        return normed(x_BxTxD + mlp(x_BxTxD, block["mlp"], config), block["norm_mlp"], config)
     normed_BxTxD = normed(x_BxTxD, block["norm_attention"], config)
-    attended_BxTxD = attention(normed_BxTxD, block["attention"], config, layer_index, cached)
+    attended_BxTxD = attention(normed_BxTxD, block["attention"], config, layer_index, cached, real)
     if config.parallel_residual:
         mlp_input_BxTxD = normed(x_BxTxD, block["norm_mlp"], config)
         return x_BxTxD + attended_BxTxD + mlp(mlp_input_BxTxD, block["mlp"], config)
@@ -37,12 +45,12 @@ def hidden_states(
 ) -> Float[Array, "B T D"]:
     """The residual stream after the last norm, which the head reads.
 
-    Attention is causal, so tokens to the right never change what stands to the left: batches
-    are padded on the right and need no attention mask.
+    Causal attention never sees what stands to the right: batches are padded there, with any id,
+    and need no attention mask. A masked model sees both sides; its padding is told by its id.
 
     Args:
         params: parameter tree, blocks stacked on a leading layer axis.
-        tokens: token ids, padded on the right with any valid id.
+        tokens: token ids, padded on the right: with any valid id, or `PADDING` in a masked model.
         config: the architecture.
         prefix: cached tokens before `tokens`, whose positions follow theirs.
 
@@ -55,13 +63,15 @@ def hidden_states(
     if prefix is not None:
         check_prefix(prefix, config)
     start = 0 if prefix is None else prefix.length
-    return run_blocks(params, embed(params, tokens, config, start), config, prefix)
+    embedded = embed(params, tokens, config, start)
+    real = tokens >= 0 if config.masked else None
+    return run_blocks(params, embedded, config, prefix, real)
 
 
 def embed(
     params: Params, tokens: Int[Array, "B T"], config: ModelConfig, start: int = 0
 ) -> Float[Array, "B T D"]:
-    """Token embeddings, plus those of the positions where they are learned.
+    """Token embeddings, plus those of positions and token types where they are learned.
 
     Args:
         params: parameter tree.
@@ -70,13 +80,17 @@ def embed(
         start: position of the first token.
 
     Returns:
-        What the first block (or BLOOM's embedding norm) reads.
+        What the first block (or the embedding norm) reads.
 
     Raises:
         InputError: `tokens` is longer than the learned position table.
     """
     length = tokens.shape[1]
+    if config.masked:
+        tokens = jnp.maximum(tokens, 0)  # padding
     x_BxTxD = params["embed"]["tokens"][tokens]
+    if config.token_types:
+        x_BxTxD = x_BxTxD + params["embed"]["types"][:1]
     if config.positions != "learned":
         return x_BxTxD
     if start + length > config.context:
@@ -87,7 +101,11 @@ def embed(
 
 
 def run_blocks(
-    params: Params, x: Float[Array, "B T D"], config: ModelConfig, prefix: Prefix | None = None
+    params: Params,
+    x: Float[Array, "B T D"],
+    config: ModelConfig,
+    prefix: Prefix | None = None,
+    real: Bool[Array, "B T"] | None = None,
 ) -> Float[Array, "B T D"]:
     """All blocks and norms, from embedded tokens to what the head reads.
 
@@ -96,10 +114,22 @@ def run_blocks(
         x: embedded tokens.
         config: the architecture.
         prefix: cached tokens before them.
+        real: False in padding (masked models only).
 
     Returns:
         The residual stream after the last norm.
     """
+    return final_norm(params, residual_stream(params, x, config, prefix, real), config)
+
+
+def residual_stream(
+    params: Params,
+    x: Float[Array, "B T D"],
+    config: ModelConfig,
+    prefix: Prefix | None = None,
+    real: Bool[Array, "B T"] | None = None,
+) -> Float[Array, "B T D"]:
+    """`run_blocks` without what follows the last block, which of a masked model few rows need."""
     x = embedding_norm(params, x, config)
     cached = None if prefix is None else (prefix.keys, prefix.values)
 
@@ -107,10 +137,10 @@ def run_blocks(
         x_BxTxD: Array, layer: tuple[Params, Array, tuple[Array, Array] | None]
     ) -> tuple[Array, None]:
         block, index, cached = layer
-        return block_output(x_BxTxD, block, index, config, cached), None
+        return block_output(x_BxTxD, block, index, config, cached, real), None
 
     x, _ = jax.lax.scan(step, x, (params["blocks"], jnp.arange(config.layers), cached))
-    return final_norm(params, x, config)
+    return x
 
 
 def embedding_norm(
@@ -123,33 +153,37 @@ def embedding_norm(
 def final_norm(
     params: Params, x: Float[Array, "*batch D"], config: ModelConfig
 ) -> Float[Array, "*batch D"]:
-    """The last norm, in the families that have one."""
+    """The last norm, in the families that have one; a masked model's dense layer precedes it."""
+    if config.masked:
+        transformed = project(x, params["head"]["transform"], "btd,de->bte")
+        x = ACTIVATIONS[config.head_activation](transformed)
     return normed(x, params["norm"], config) if config.final_norm else x
 
 
 def unembed(
     params: Params, hidden: Float[Array, "*batch D"], config: ModelConfig
 ) -> Float[Array, "*batch V"]:
-    """Logits of hidden states: the tied or the separate head."""
+    """Logits of hidden states: the tied or the separate head, biased in a masked model."""
     if config.tied_head:
-        return product(hidden, params["embed"]["tokens"], "...d,vd->...v")
+        logits = product(hidden, params["embed"]["tokens"], "...d,vd->...v")
+        return logits + params["head"]["bias"] if config.masked else logits
     return product(hidden, params["head"]["kernel"], "...d,dv->...v")
 
 
 def forward(
     params: Params, tokens: Int[Array, "B T"], config: ModelConfig, prefix: Prefix | None = None
 ) -> Float[Array, "B T V"]:
-    """Next-token logits.
+    """Logits of the next token, of a masked model those of the token itself.
 
     Args:
         params: parameter tree of `config`'s shapes.
-        tokens: [B, T] token ids, padded on the right.
+        tokens: [B, T] token ids, padded on the right as in `hidden_states`.
         config: the architecture.
         prefix: cached tokens before `tokens`; the logits of the first of `tokens` itself are
             `unembed(params, prefix.hidden, config)`.
 
     Returns:
-        [B, T, V] logits; position t predicts token t + 1.
+        [B, T, V] logits; position t predicts token t + 1, or t where the model is masked.
 
     Raises:
         InputError: `tokens` is longer than the learned position table, or `prefix` does not fit.
@@ -182,6 +216,8 @@ def parameter_shapes(config: ModelConfig) -> Params:
     embed: Params = {"tokens": array(config.vocab_size, D)}
     if config.positions == "learned":
         embed["positions"] = array(config.context + config.position_offset, D)
+    if config.token_types:
+        embed["types"] = array(config.token_types, D)
     if config.embedding_norm:
         embed["norm"] = norm()
     biased = config.attention_bias
@@ -203,6 +239,8 @@ def parameter_shapes(config: ModelConfig) -> Params:
         params["norm"] = norm()
     if not config.tied_head:
         params["head"] = {"kernel": array(D, config.vocab_size)}
+    if config.masked:
+        params["head"] = {"transform": dense(True, (D, D), (D,)), "bias": array(config.vocab_size)}
     return params
 
 

@@ -4,12 +4,7 @@ A row says which leaf a tensor fills and, for each axis of the stored tensor, wh
 named axes it runs over, outermost first; `layouts` moves the numbers.
 """
 
-from dataclasses import dataclass, replace
-
-from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.families import get_family
-from jaxprotect.models.transformer import parameter_shapes
-from jaxprotect.trees import leaf_paths
+from dataclasses import dataclass, field, replace
 
 Group = tuple[str, ...]
 
@@ -48,14 +43,24 @@ class WeightMap:
     Args:
         prefixes: what may stand before the names; files are written with the first.
         heads: names of the head, which take no prefix; files are written with the first.
-        slots: every tensor but the head.
+        slots: every tensor but the head and `outside`.
         buffers: tensors that hold no weights; they may be present and are dropped.
+        outside: further tensors, whose names take no prefix.
+        repeats: name -> the name outside whose tensor it repeats; it may be there as well, or
+            instead.
+        older: endings of names -> what older files have in their place.
+        unread: tensors of weights that no masked token goes through (BERT's pooler and its guess
+            of the next sentence); they may be present, and are neither read nor written.
     """
 
     prefixes: tuple[str, ...]
     heads: tuple[str, ...]
     slots: tuple[Slot, ...]
     buffers: tuple[str, ...] = ()
+    outside: tuple[Slot, ...] = ()
+    repeats: dict[str, str] = field(default_factory=dict)
+    older: dict[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 def _table(name: str, table: str, rows: Group) -> tuple[Slot, ...]:
@@ -78,6 +83,15 @@ def _conv1d(name: str, module: str, outputs: Group, inputs: Group) -> tuple[Slot
     return replace(kernel, axes=(inputs, outputs)), bias
 
 
+def _masked_head(head: str, dense: str, norm: str) -> tuple[Slot, ...]:
+    """What stands before the table of a masked model's head, and the bias after it."""
+    return (
+        *_linear(f"{head}.{dense}", "head/transform", ("transformed",), EMBED),
+        *_norm(f"{head}.{norm}", "norm"),
+        Slot(name=f"{head}.bias", leaf="head/bias", axes=(VOCAB,)),
+    )
+
+
 _LLAMA = WeightMap(
     prefixes=("model.", ""),
     heads=("lm_head.weight",),
@@ -97,6 +111,44 @@ _LLAMA = WeightMap(
     buffers=("layers.{layer}.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"),
 )
 """Llama's names, which Mistral and Qwen2 took over."""
+
+_BERT_LAYER = "encoder.layer.{layer}"
+
+_BERT = WeightMap(
+    prefixes=("bert.", ""),
+    heads=("cls.predictions.decoder.weight",),
+    slots=(
+        *_table("embeddings.word_embeddings", "embed/tokens", VOCAB),
+        *_table("embeddings.position_embeddings", "embed/positions", ("position",)),
+        *_table("embeddings.token_type_embeddings", "embed/types", ("type",)),
+        *_norm("embeddings.LayerNorm", "embed/norm"),
+        *_linear(f"{_BERT_LAYER}.attention.self.query", "blocks/attention/q", HEADS, EMBED),
+        *_linear(f"{_BERT_LAYER}.attention.self.key", "blocks/attention/k", KEY_HEADS, EMBED),
+        *_linear(f"{_BERT_LAYER}.attention.self.value", "blocks/attention/v", KEY_HEADS, EMBED),
+        *_linear(f"{_BERT_LAYER}.attention.output.dense", "blocks/attention/out", EMBED, HEADS),
+        *_norm(f"{_BERT_LAYER}.attention.output.LayerNorm", "blocks/norm_attention"),
+        *_linear(f"{_BERT_LAYER}.intermediate.dense", "blocks/mlp/up", MLP, EMBED),
+        *_linear(f"{_BERT_LAYER}.output.dense", "blocks/mlp/down", EMBED, MLP),
+        *_norm(f"{_BERT_LAYER}.output.LayerNorm", "blocks/norm_mlp"),
+    ),
+    buffers=("embeddings.position_ids", "embeddings.token_type_ids"),
+    outside=_masked_head("cls.predictions", "transform.dense", "transform.LayerNorm"),
+    repeats={"cls.predictions.decoder.bias": "cls.predictions.bias"},
+    older={"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"},
+    unread=(
+        *("pooler.dense.weight", "pooler.dense.bias"),
+        *("cls.seq_relationship.weight", "cls.seq_relationship.bias"),
+    ),
+)
+_XLM_ROBERTA = replace(
+    _BERT,
+    prefixes=("roberta.", ""),
+    heads=("lm_head.decoder.weight",),
+    outside=_masked_head("lm_head", "dense", "layer_norm"),
+    repeats={"lm_head.decoder.bias": "lm_head.bias"},
+    unread=("pooler.dense.weight", "pooler.dense.bias"),
+)
+"""BERT's blocks, another head."""
 
 WEIGHT_MAPS: dict[str, WeightMap] = {
     "gpt2": WeightMap(
@@ -180,81 +232,7 @@ WEIGHT_MAPS: dict[str, WeightMap] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
+    "bert": _BERT,
+    "xlm-roberta": _XLM_ROBERTA,
 }
 """The checkpoint's `model_type` -> its tensors."""
-
-
-def _as_flax(slot: Slot, name: str) -> tuple[str, Slot]:
-    """Flax's name and layout: kernels the other way round, embeddings and vectors unchanged.
-
-    Its dense layers store (in, out) where torch's store (out, in), and the Flax port of GPT-2's
-    Conv1D stores (out, in) where torch's stores (in, out).
-    """
-    ending = slot.leaf.rpartition("/")[2]
-    ending = ending if ending in ("kernel", "scale", "bias") else "embedding"
-    axes = slot.axes[::-1] if ending == "kernel" else slot.axes
-    return f"{name.rpartition('.')[0]}.{ending}", replace(slot, axes=axes)
-
-
-def _slots(config: ModelConfig) -> list[Slot]:
-    """Every tensor of an architecture but its head, one slot per layer, in a fixed order."""
-    slots, leaves = [], leaf_paths(parameter_shapes(config))
-    for slot in WEIGHT_MAPS[config.family].slots:
-        if slot.leaf not in leaves:
-            continue  # biases and the final norm are optional
-        if "{layer}" not in slot.name:
-            slots.append(slot)
-        for layer in range(config.layers if "{layer}" in slot.name else 0):
-            slots.append(replace(slot, name=slot.name.format(layer=layer), layer=layer))
-    return slots
-
-
-def _head(name: str) -> Slot:
-    return Slot(name=name, leaf="head/kernel", axes=(VOCAB, EMBED))
-
-
-def written_names(config: ModelConfig) -> dict[str, Slot]:
-    """The tensors of an architecture's checkpoint, under the names that `transformers` writes.
-
-    Args:
-        config: the architecture.
-
-    Returns:
-        Tensor name -> what it fills; a tied head is not among them.
-
-    Raises:
-        InputError: the family is not supported.
-    """
-    get_family(config.family)
-    table = WEIGHT_MAPS[config.family]
-    names = {table.prefixes[0] + slot.name: slot for slot in _slots(config)}
-    return names if config.tied_head else names | {table.heads[0]: _head(table.heads[0])}
-
-
-def accepted_names(config: ModelConfig, *, flax: bool = False) -> dict[str, Slot | None]:
-    """Every tensor name that a checkpoint of the architecture may contain.
-
-    Args:
-        config: the architecture.
-        flax: names and layouts of the Flax ports in `transformers` before version 5.
-
-    Returns:
-        Tensor name -> what it fills: equal slots under every prefix, `head/kernel` also where the
-        head is tied, and None for buffers, which are dropped.
-
-    Raises:
-        InputError: the family is not supported.
-    """
-    get_family(config.family)
-    table = WEIGHT_MAPS[config.family]
-    slots = {prefix + slot.name: slot for slot in _slots(config) for prefix in table.prefixes}
-    slots |= {name: _head(table.heads[0]) for name in table.heads}
-    if flax:
-        return dict(_as_flax(slot, name) for name, slot in slots.items())
-    buffers = {
-        prefix + name.format(layer=layer): None
-        for prefix in table.prefixes
-        for name in table.buffers
-        for layer in range(config.layers)
-    }
-    return slots | buffers

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.models.axes import contracted_axes, head_axis, is_eligible, layer_axis
 from jaxprotect.quantization.grid import KEPT, Bits
 from jaxprotect.quantization.spec import QuantSpec
@@ -101,7 +101,7 @@ def unit_ids(params_or_shapes: Any, level: Level | str, spec: QuantSpec) -> Unit
         InputError: an unknown level, or one inside tensors that have one scale each.
     """
     if level not in LEVELS:
-        raise InputError(f"`level` is {level!r}; allowed are {', '.join(LEVELS)}")
+        raise unknown_name("level", level, LEVELS)
     if spec.granularity == "tensor" and level in ("head", "channel"):
         raise InputError(
             f"`level` is {level!r}, which needs scales inside tensors; {spec.label} allows "

@@ -216,9 +216,9 @@ def quantize(
     """Quantize every eligible weight that the mask does not protect.
 
     Everything protected (in float32) is the identity; nothing protected is plain quantization.
-    Pure and jit-able with `spec` and `config` static. The tied head is the token embedding's leaf,
-    so it is quantized once. Leaves that are not eligible take the values that `spec.other_dtype`
-    stores.
+    Pure and jit-able with `spec` and `config` static; called by itself it compiles once per kind
+    of mask and quantizer. The tied head is the token embedding's leaf, so it is quantized once.
+    Leaves that are not eligible take the values that `spec.other_dtype` stores.
 
     Args:
         params: parameter tree.
@@ -235,6 +235,20 @@ def quantize(
         InputError: `params`, `mask`, `bits` or `grids` does not fit `config`, or ranges that need
             data without `grids`.
     """
+    check_arguments(params, mask, spec, config, bits, grids)
+    return quantize_tree(params, mask, spec, config, bits=bits, grids=grids)
+
+
+def quantize_leaves(
+    params: Params,
+    mask: Mask,
+    spec: QuantSpec,
+    config: ModelConfig,
+    *,
+    bits: Bits | None = None,
+    grids: Grids | None = None,
+) -> Params:
+    """`quantize` as a pure function: leaf by leaf where it is not compiled."""
     eligible = check_arguments(params, mask, spec, config, bits, grids)
 
     def leaf(path: str, weights: Array, protected: Array | np.ndarray) -> Array:
@@ -246,5 +260,5 @@ def quantize(
     return map_leaves(leaf, params, mask)
 
 
-quantize_tree = jax.jit(quantize, static_argnums=(2, 3))
-"""`quantize`, compiled once per kind of mask and quantizer."""
+quantize_tree = jax.jit(quantize_leaves, static_argnums=(2, 3))
+"""`quantize_leaves`, compiled once per kind of mask and quantizer; numbers in `bits` go unread."""

@@ -29,7 +29,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.models.axes import (
     AXES,
     COMPONENTS,
@@ -125,7 +125,7 @@ def original_size(shapes: Any, dtype: str) -> int:
         InputError: another dtype.
     """
     if dtype not in ("float32", "float16", "bfloat16"):
-        raise InputError(f"`dtype` is {dtype!r}; allowed are float32, float16, bfloat16")
+        raise unknown_name("dtype", dtype, ("float32", "float16", "bfloat16"))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) * DTYPE_BYTES[dtype]
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.models.axes import ELIGIBLE, Eligible
 
 Granularity = Literal["channel", "tensor", "group"]
@@ -71,7 +71,7 @@ class QuantSpec:
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise InputError(f"`{name}` is {getattr(self, name)!r}; allowed are {allowed}")
+                raise unknown_name(name, getattr(self, name), allowed)
 
     @property
     def label(self) -> str:

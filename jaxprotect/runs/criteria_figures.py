@@ -120,10 +120,12 @@ def criteria_curves(
         return save(path, figure, title, _curves_alt(rows, fractions, unprotected), caption)
 
 
-def save(path: Path, figure: Figure, title: str, alt: str, caption: str) -> Drawing:
-    """Write a figure's PNG, whole or not at all, and give it its words."""
-    drawing = Drawing(name=path.stem, title=title, alt=alt, caption=caption, png=to_png(figure))
-    write_atomically(path, drawing.png)
+def save(path: Path | None, figure: Figure, title: str, alt: str, caption: str) -> Drawing:
+    """Give a figure its words and, if there is a path, write its PNG, whole or not at all."""
+    name = "" if path is None else path.stem
+    drawing = Drawing(name=name, title=title, alt=alt, caption=caption, png=to_png(figure))
+    if path is not None:
+        write_atomically(path, drawing.png)
     return drawing
 
 

@@ -54,7 +54,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A figure as a file and as words.
+    """A figure as a file and as words; a notebook shows it, with its words as the alt text.
 
     Args:
         name: file name without its ending.
@@ -74,6 +74,13 @@ class Drawing:
     def size(self) -> tuple[int, int]:
         """Width and height in pixels, as the file's header has them."""
         return int.from_bytes(self.png[16:20]), int.from_bytes(self.png[20:24])
+
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What Jupyter stores and shows: the picture, and its words where there are no pictures."""
+        words = f"{self.title} {self.alt}"
+        return {"image/png": self.png, "text/plain": words}, {"image/png": {"alt": words}}
 
 
 @contextlib.contextmanager

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from jaxprotect.runs.comparisons import Group, Row, grouped
+from jaxprotect.runs.damage_figure import damage_bars
 from jaxprotect.runs.drawing import (
     BLUE,
     GREY,
-    INK,
     MARKS,
     ORANGE,
     Drawing,
@@ -20,22 +19,15 @@ from jaxprotect.runs.drawing import (
     new_figure,
     style,
     to_png,
-    whiskers,
     zero_line,
 )
 from jaxprotect.runs.fraction_figure import damage_by_fraction
 from jaxprotect.runs.results import Run, write_atomically
 from jaxprotect.runs.structure_figures import structure_figures
 from jaxprotect.runs.wording import (
-    cell,
-    counted,
     disparity_cell,
-    listed,
     relative_cell,
 )
-
-ALPHA = 0.85
-"""Opacity of the bars."""
 
 LINEAR = 0.1
 """Percent of relative damage up to which a scale that has 0 is linear."""
@@ -89,52 +81,9 @@ def draw_figures(groups: Sequence[Group]) -> list[Drawing]:
 
 def _damage_by_language(group: Group, name: str) -> Drawing:
     assert group.plain is not None
-    summary = group.rows[group.plain]
-    rows = sorted(group.languages[group.plain].values(), key=lambda row: row["relative"])
-    reference = summary["reference_languages"].split()
     title = f"How much does {group.quantizer} hurt each language, with nothing protected?"
-    figure = new_figure(8, 1.5 + 0.29 * len(rows), title)
-    axes = figure.subplots()
-    places = np.arange(len(rows))
-    values = np.array([100 * row["relative"] for row in rows])
-    colours = [ORANGE if row["language"] in reference else BLUE for row in rows]
-    axes.barh(places, values, color=colours, height=0.68, alpha=ALPHA)
-    if rows[0]["relative_low"] is not None:
-        ends = np.array([[100 * row["relative_low"], 100 * row["relative_high"]] for row in rows])
-        axes.errorbar(
-            values, places, xerr=whiskers(values, ends), fmt="none", ecolor="#333333", capsize=2.5
-        )
-    zero_line(axes, vertical=True)
-    mean = 100 * summary["reference_relative"]
-    axes.axvline(mean, color=INK, linestyle=":", label="mean of the reference languages")
-    axes.set_yticks(places, [_marked(group, row) for row in rows])
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel(f"relative damage: nats added, % of the original{group.note()}")
-    right = axes.get_yaxis_transform()
-    for place, row in enumerate(rows):
-        text = cell(row, "damage")
-        axes.text(1.02, place, text, transform=right, verticalalignment="center", fontsize=8.5)
-    axes.text(1.02, len(rows) - 0.3, "nats per sentence", transform=right, fontsize=8.5)
-    kinds = [(BLUE, "other languages"), (ORANGE, "reference languages")]
-    handles = [
-        Patch(color=colour, alpha=ALPHA, label=label)
-        for colour, label in kinds
-        if colour in colours
-    ]
-    figure.legend(handles=[*handles, *axes.get_lines()[-1:]], loc="outside lower left", ncol=3)
-    alt = (
-        f"Bar chart of {counted(len(rows), 'language')}, the most damaged on top: "
-        + listed(
-            [f"{_name(group, row)} {relative_cell(row, 'relative')}" for row in rows[::-1]], 25
-        )
-        + "."
-    )
-    caption = (
-        "Bars: nats that quantization adds, relative to what the original model needs. "
-        "At the right: nats added per sentence. Each interval is for its language alone."
-    )
-    return Drawing(name=name, title=title, alt=alt, caption=caption, png=to_png(figure))
+    rows = list(group.languages[group.plain].values())
+    return damage_bars(name, rows, group.rows[group.plain], title=title)
 
 
 def _damage_by_quantizer(groups: Sequence[Group]) -> Drawing:
@@ -188,10 +137,6 @@ def _damage_by_quantizer(groups: Sequence[Group]) -> Drawing:
     return Drawing(
         name="damage-by-quantizer", title=title, alt=alt, caption=caption, png=to_png(figure)
     )
-
-
-def _marked(group: Group, row: Row) -> str:
-    return _name(group, row) + (" (destroyed)" if row["destroyed"] else "")
 
 
 def _name(group: Group, row: Row, key: str = "language") -> str:

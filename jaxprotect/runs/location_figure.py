@@ -31,11 +31,11 @@ Part = tuple[str, int | None]
 """A component, and its layer (None outside the blocks)."""
 
 
-def location_map(path: Path, rows: Sequence[Mapping[str, Any]]) -> Drawing:
+def location_map(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> Drawing:
     """Where in the model each language's weights lie.
 
     Args:
-        path: the PNG file to write.
+        path: the PNG file to write; None writes nothing.
         rows: `language`, `layer` (None outside the blocks), `component` and `lift`, as `location`
             gives them.
 

@@ -13,7 +13,7 @@ from jaxprotect.runs.wording import listed, of_weights, percent
 
 
 def minimal_set_dots(
-    path: Path,
+    path: Path | None,
     rows: Sequence[Row],
     *,
     target: str = "",
@@ -22,7 +22,7 @@ def minimal_set_dots(
     """The smallest set found per quantizer and criterion, beside the lower bound.
 
     Args:
-        path: the PNG file to write.
+        path: the PNG file to write; None writes nothing.
         rows: `quantizer`, `criterion`, `eligible`, `found` (number of weights; None if the target
             was not reached, 0 if nothing is needed), `lower_bound` (weights, or None).
         target: what a set must meet, in words.

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import unknown_name
 from jaxprotect.evaluation.evaluate import encode
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.texts import Texts
@@ -77,8 +77,7 @@ def find_minimal_set(
     check_dense("model", model.params)
     search = Search() if search is None else search
     if search.criterion not in CRITERIA:
-        allowed = ", ".join(CRITERIA)
-        raise InputError(f"`criterion` is {search.criterion!r}; allowed are {allowed}")
+        raise unknown_name("criterion", search.criterion, CRITERIA)
     question = Question(
         model=model,
         texts=texts,

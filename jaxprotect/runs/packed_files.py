@@ -22,6 +22,7 @@ from jaxprotect.models.folders import refuse_used_folder, written_whole
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
 from jaxprotect.models.weight_files import SINGLE
+from jaxprotect.progress import progress
 from jaxprotect.quantization.grid import Bits, Grids
 from jaxprotect.quantization.layout import model_layout
 from jaxprotect.quantization.packed_params import is_packed
@@ -112,7 +113,7 @@ def pack(
 
     def arrays() -> Iterator[tuple[str, np.ndarray]]:
         tensors = pack_tensors(weights, mask, spec, model.config, bits=bits, grids=grids)
-        for name, parts in tensors:
+        for name, parts in progress(tensors, desc="pack", unit="tensor"):
             yield from ((f"{name}.{part}" if part else name, a) for part, a in parts.items())
 
     with written_whole(folder) as unfinished:

@@ -24,6 +24,7 @@ from jaxprotect.quantization.layout import layers_of
 from jaxprotect.quantization.matrices import tensor_name
 from jaxprotect.quantization.packed_params import packed_params
 from jaxprotect.quantization.spec import QuantSpec
+from jaxprotect.runs.folder_kinds import kind_of
 from jaxprotect.runs.packed_files import FORMAT, MANIFEST, VERSION
 from jaxprotect.runs.prefix_files import PREFIX_FILE, load_prefix
 from jaxprotect.trees import leaf_paths
@@ -47,7 +48,21 @@ def load_model(name_or_folder: str | Path, *, revision: str | None = None) -> Mo
     folder = Path(name_or_folder).expanduser()
     if revision is None and folder.is_dir() and is_packed_folder(folder):
         return load_packed(folder)
+    if folder.is_dir() and not (folder / "config.json").exists():
+        _refuse_results(folder)
     return hub.load_model(name_or_folder, revision=revision)
+
+
+def _refuse_results(folder: Path) -> None:
+    """Say what a folder is that one of our commands wrote, and that is no model."""
+    try:
+        kind = kind_of(folder)
+    except InputError:
+        return  # whatever it is, its lack of a config.json says enough
+    raise InputError(
+        f"`model` is {folder}, which has the results of a {kind}, and no model; "
+        f"`jaxprotect report {folder}` shows them"
+    )
 
 
 def is_packed_folder(folder: Path) -> bool:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from jaxprotect.evaluation.damage import Row
 from jaxprotect.evaluation.disparity import compare, disparity
@@ -14,8 +13,10 @@ from jaxprotect.evaluation.evaluate import encode, evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models.axes import Eligible
+from jaxprotect.models.config import require_causal
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
+from jaxprotect.progress import progress
 from jaxprotect.quantization.packed_params import check_dense
 from jaxprotect.quantization.scheme import Scheme
 from jaxprotect.quantization.size import protected_size
@@ -26,7 +27,7 @@ from jaxprotect.runs.scheme_files import scheme_file_size
 from jaxprotect.selection.frontier import Tried, best_of_each, combinations
 from jaxprotect.selection.recipes import Ground, fitting_quantizers
 from jaxprotect.selection.recommendation import Options
-from jaxprotect.selection.techniques import TECHNIQUES
+from jaxprotect.selection.techniques import CAUSAL_ONLY, TECHNIQUES
 
 ROUND_TO_NEAREST = "round_to_nearest"
 """The technique that others are held against."""
@@ -105,6 +106,8 @@ def try_budget(
 ) -> list[Tried]:
     """Every technique and the combinations of the best, the best on tune first.
 
+    Of a masked model neither compensated errors nor a cached prefix: those are left out.
+
     Args:
         place: of `open_workplace`.
         budget: bytes of the files; nothing is larger.
@@ -115,24 +118,32 @@ def try_budget(
         What was tried.
 
     Raises:
-        InputError: a budget below the smallest possible file.
+        InputError: a budget below the smallest possible file, or for a masked model no technique
+            but those.
     """
     options = Options() if options is None else options
     # Two bytes for each weight that is not quantized: exact for half precision checkpoints.
     base = QuantSpec(protected_dtype="float16", eligible=eligible)
     fitting_quantizers(place.ground, budget, base)  # refuses a budget before any work
     techniques = {name: TECHNIQUES[name] for name in options.techniques}
-    bar = tqdm(total=len(techniques) + options.combine, unit="technique", desc="recommend")
+    combine, config = options.combine, place.ground.config
+    if config.masked:
+        for name in CAUSAL_ONLY:
+            techniques.pop(name, None)
+        if not techniques:
+            require_causal(config, f"`techniques` {', '.join(options.techniques)}")
+        combine = False  # with what was left out
+    bar = progress(total=len(techniques) + combine, unit="technique", desc="recommend")
 
-    def progress(names: Sequence[str]):
+    def named(names: Sequence[str]):
         for name in names:
             bar.set_postfix_str(name)
             yield name
             bar.update()
 
-    singles = best_of_each(place.ground, budget, base, techniques, progress=progress)
+    singles = best_of_each(place.ground, budget, base, techniques, progress=named)
     made = []
-    if options.combine:
+    if combine:
         bar.set_postfix_str("combinations")
         made = combinations(place.ground, budget, base, singles, techniques)
         bar.update()

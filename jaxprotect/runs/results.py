@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from jaxprotect.disk import locked, make_folder, writing
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, did_you_mean_folder
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.models.config import complete
 from jaxprotect.models.folders import file_in
@@ -194,7 +194,8 @@ def read_run(folder: Path) -> Run:
     """
     path = folder / "manifest.json"
     if not path.exists():
-        raise InputError(f"{folder} is not a run folder: it has no manifest.json")
+        meant = did_you_mean_folder(folder, "results.jsonl")
+        raise InputError(f"{folder} is not a run folder: it has no manifest.json{meant}")
     manifest, rows = read_json(path), []
     _check_manifest(manifest, path)
     results = folder / "results.jsonl"

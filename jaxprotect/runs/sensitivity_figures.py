@@ -42,12 +42,12 @@ TYPICAL = 0.99
 
 
 def overlap_map(
-    path: Path, languages: Sequence[str], matrix: Float[np.ndarray, "L L"], *, chance: float
+    path: Path | None, languages: Sequence[str], matrix: Float[np.ndarray, "L L"], *, chance: float
 ) -> Drawing:
     """Which languages' sets share weights.
 
     Args:
-        path: the PNG file to write.
+        path: the PNG file to write; None writes nothing.
         languages: of the rows and columns.
         matrix: share of the weights that two sets share, 0 to 1.
         chance: the share that random sets of this size share.

@@ -19,15 +19,15 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from tqdm.auto import tqdm
 
 from jaxprotect.disk import locked, make_folder, writing
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, did_you_mean_folder
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import read_json
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import parameter_shapes
+from jaxprotect.progress import progress
 from jaxprotect.runs.orbax_trees import checksums, load_tree, save_tree
 from jaxprotect.runs.results import comparable, device, to_json, versions, write_atomically
 from jaxprotect.selection.sensitivity import BATCH_TOKENS, Labels, language_statistics
@@ -219,7 +219,8 @@ def read_store(folder: Path, model: Model) -> StatisticsStore:
     """
     path = folder / "manifest.json"
     if not path.exists():
-        raise InputError(f"{folder} holds no statistics: it has no manifest.json")
+        meant = did_you_mean_folder(folder, "manifest.json")
+        raise InputError(f"{folder} holds no statistics: it has no manifest.json{meant}")
     manifest = read_json(path)
     _check_manifest(manifest, path)
     if manifest["model"]["sha256"] != model.sha256:
@@ -255,7 +256,7 @@ def measure_statistics(
         # Another process may have finished languages since the store was opened.
         store = replace(store, manifest=read_json(store.folder / "manifest.json"))
         todo = [name for name in encoded.languages if name not in store.languages]
-        for language in tqdm(todo, desc="sensitivity", unit="language"):
+        for language in progress(todo, desc="sensitivity", unit="language"):
             statistics = language_statistics(
                 model.params,
                 encoded,

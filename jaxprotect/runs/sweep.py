@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.disparity import disparity
 from jaxprotect.evaluation.encoding import Encoded
@@ -13,6 +11,7 @@ from jaxprotect.evaluation.evaluate import evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
+from jaxprotect.progress import progress
 from jaxprotect.quantization.grid import Bits
 from jaxprotect.quantization.quantize import Mask, quantize_tree
 from jaxprotect.quantization.size import protected_size
@@ -80,7 +79,7 @@ def sweep(
     base = measure_original(run, model, encoded)
     finished = set(run.variants)
     todo = [variant for variant in variants if variant.name not in finished]
-    bar = tqdm(todo, initial=len(names) - len(todo), total=len(names), unit="variant")
+    bar = progress(todo, initial=len(names) - len(todo), total=len(names), unit="variant")
     for variant in bar:
         bar.set_description(variant.name)
         rows, evaluation = measure(variant, model, encoded, base, reference=reference, draws=draws)

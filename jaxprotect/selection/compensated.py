@@ -12,8 +12,9 @@ from jaxtyping import Array, Bool, Float
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.models.axes import is_eligible
-from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.config import ModelConfig, require_causal
 from jaxprotect.models.transformer import Params, block_output, embed, embedding_norm, final_norm
+from jaxprotect.progress import progress
 from jaxprotect.quantization.compensation import Compensation, compensate_leaf
 from jaxprotect.quantization.grid import Bits, Grids, compiled_leaf_grid
 from jaxprotect.quantization.quantize import Mask, quantize_leaf, quantize_tree
@@ -120,9 +121,10 @@ def compensate(
         weights as `spec.protected_dtype` stores them.
 
     Raises:
-        InputError: weights of languages that are not in `encoded`, negative or all 0, or what
-            `quantize` and `compensate_leaf` refuse.
+        InputError: weights of languages that are not in `encoded`, negative or all 0, a masked
+            model, or what `quantize` and `compensate_leaf` refuse.
     """
+    require_causal(config, "error compensation")
     plain = quantize_tree(params, mask, spec, config, bits=bits, grids=grids)
     flags, leaves = leaf_paths(mask), leaf_paths(params)
     batches = _batches(encoded, config, weights, batch_tokens)
@@ -144,7 +146,7 @@ def compensate(
         solved.setdefault(path, []).append(one)
         return quantize_leaf(one, protected, path, spec, bits=of_bits, grid=grid)
 
-    for layer in range(config.layers):
+    for layer in progress(range(config.layers), desc="compensate", unit="layer"):
         moments = {
             path: moment
             for path, moment in _layer_moments(params, streams, of_batches, layer, config).items()

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import unknown_name
 from jaxprotect.models.axes import Eligible
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params
@@ -231,7 +231,7 @@ def scores(criterion: Criterion, evidence: Evidence) -> dict:
             _fisher_delta(evidence.square(evidence.worst), evidence.delta),
             [_fisher_delta(evidence.square(name), evidence.delta) for name in references],
         )
-    raise InputError(f"`criterion` is {criterion!r}; allowed are {', '.join(CRITERIA)}")
+    raise unknown_name("criterion", criterion, CRITERIA)
 
 
 def own_set(square: dict, delta: dict, *, fraction: float, eligible: Eligible = "matrices") -> Mask:

@@ -27,6 +27,7 @@ from scipy.optimize import isotonic_regression
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import is_eligible
 from jaxprotect.models.transformer import Params
+from jaxprotect.progress import progress
 from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
 from jaxprotect.quantization.grid import KEPT, Bits, block_bits, leaf_grid
 from jaxprotect.quantization.levels import code_limits, exact_divide
@@ -246,7 +247,7 @@ def stack_gains(
         raise InputError("`squares` is empty; at least one language is needed")
     relief = {path: jnp.asarray(leaf) for path, leaf in rounded.relief.items()}
     stacked = {path: allocate((len(squares), *e.shape)) for path, e in rounded.error.items()}
-    for row, language in enumerate(squares):
+    for row, language in enumerate(progress(squares, desc="gains", unit="language")):
         tree = squares[language]
         leaves = leaf_paths(tree)
         _check(language, leaves, rounded)

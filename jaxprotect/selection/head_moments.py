@@ -8,6 +8,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxprotect.selection.per_sentence import gradient_moments
+from jaxprotect.selection.statistics import InputStatistics
 
 ROWS = 1024
 """Rows of the vocabulary whose logits are made at a time."""
@@ -125,6 +126,33 @@ def _sample(logits_of, tiles: tuple, log_normalizer: Array, uniform: Array, voca
     start = (jnp.zeros_like(uniform), jnp.zeros(uniform.shape, jnp.int32))
     (_, passed), _ = jax.lax.scan(step, start, tiles)
     return jnp.minimum(passed, vocabulary - 1)
+
+
+def head_inputs(
+    hidden: Float[Array, "B T D"],
+    head: HeadMoments,
+    valid: Bool[Array, "B T"],
+    positions: Float[Array, ""],
+) -> InputStatistics:
+    """What flows into and out of the head.
+
+    Args:
+        hidden: what it reads.
+        head: what it says; a bias is part of its largest logits.
+        valid: which positions count.
+        positions: how many.
+
+    Returns:
+        The statistics of the head's table.
+    """
+    real = jnp.where(valid[..., None], jnp.abs(hidden), 0.0)
+    return InputStatistics(
+        absolute=jnp.sum(real, axis=(0, 1)),
+        square=jnp.sum(jnp.square(real), axis=(0, 1)),
+        largest=jnp.max(real, axis=(0, 1)),
+        output_largest=head.logit_largest,
+        positions=positions,
+    )
 
 
 def add_lookup(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.models.axes import AXES, contracted_axes, layer_axis
 from jaxprotect.selection.statistics import Statistics
 from jaxprotect.trees import leaf_paths
@@ -33,7 +33,7 @@ def importance_of(statistics: Statistics, kind: str) -> dict[str, Float[Array, "
         InputError: an unknown kind.
     """
     if kind not in KINDS:
-        raise InputError(f"`kind` is {kind!r}; allowed are {', '.join(KINDS)}")
+        raise unknown_name("kind", kind, KINDS)
     if kind == "fisher":
         squares = leaf_paths(statistics.square)
         return {path: leaf for path, leaf in squares.items() if contracted_axes(path)}

@@ -19,14 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
-from tqdm.auto import tqdm
 
-from jaxprotect.errors import InputError
-from jaxprotect.evaluation.encoding import Batch, Encoded
+from jaxprotect.errors import InputError, unknown_name
+from jaxprotect.evaluation.batches import Batch
+from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import evaluate_encoded
 from jaxprotect.evaluation.loss import sentence_nats
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params
+from jaxprotect.progress import progress
 from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
 from jaxprotect.quantization.grid import KEPT, Bits, Grids, block_bits
 from jaxprotect.quantization.levels import Grid, code_limits, exact_divide
@@ -67,8 +68,7 @@ class Learning:
     def __post_init__(self) -> None:
         """Refuse what cannot be learned with."""
         if self.objective not in OBJECTIVES:
-            allowed = ", ".join(OBJECTIVES)
-            raise InputError(f"`objective` is {self.objective!r}; allowed are {allowed}")
+            raise unknown_name("objective", self.objective, OBJECTIVES)
         for name in ("steps", "check_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"`{name}` is {getattr(self, name)}; it must be at least 1")
@@ -195,7 +195,7 @@ def learn_ranges(
     damages_L = measure(logs)
     history, best = [objective(damages_L)], logs
     order = _order(len(encoded.batches), options)
-    for step in tqdm(range(options.steps), desc="ranges", unit="step", leave=False):
+    for step in progress(range(options.steps), desc="ranges", unit="step"):
         batch = encoded.batches[order[step]]
         weights_B = _row_weights(batch, counts_L / base_L)
         gradient = _gradient(

@@ -4,10 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tqdm.auto import tqdm
-
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation.evaluation import Evaluation
+from jaxprotect.progress import progress
 from jaxprotect.selection.targets import Verdict
 
 GRID = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -118,7 +117,7 @@ def search_minimal(
         raise InputError(f"`max_fraction` {max_fraction} of {total} weights is not one weight")
     sizes = sorted({max(1, min(most, round(fraction * total))) for fraction in grid} | {most})
     tried: dict[int, Point] = {}
-    bar = tqdm(desc="minimal set", unit="size", total=None)
+    bar = progress(desc="minimal set", unit="size", total=None)
 
     def attempt(count: int) -> bool:
         evaluation = visit(count)

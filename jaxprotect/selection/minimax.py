@@ -22,6 +22,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linprog, nnls
 
+from jaxprotect.progress import progress
+
 LEVEL = 0.4
 """How far towards the cuts' promise a step aims: 0 stays, 1 jumps to where they promise most."""
 
@@ -71,7 +73,7 @@ def solve_minimax(
     best = bound = None
     cuts: list[np.ndarray] = []
     multipliers = start / start.sum()
-    for _ in range(max_passes):
+    for _ in progress(range(max_passes), desc="languages weighed", unit="pass"):
         residuals = np.asarray(oracle(multipliers), np.float64)
         cuts.append(residuals)
         value = float(multipliers @ residuals)

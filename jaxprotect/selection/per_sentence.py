@@ -15,6 +15,9 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
+from jaxprotect.models.sharding import whole
+from jaxprotect.selection.statistics import InputStatistics
+
 TILE = 2**17
 """Most weights whose sums are kept at once (three float32 sums: 1.5 MiB)."""
 
@@ -41,6 +44,23 @@ class Probes:
     input_largest: Any
     output_largest: Any
 
+    def inputs(self, positions: Array) -> InputStatistics:
+        """What flowed through, as statistics.
+
+        Args:
+            positions: how many positions were measured.
+
+        Returns:
+            The measurements that are not gradients.
+        """
+        return InputStatistics(
+            absolute=self.input_absolute,
+            square=self.input_square,
+            largest=self.input_largest,
+            output_largest=self.output_largest,
+            positions=positions,
+        )
+
 
 @struct.dataclass
 class MeasuredKernel:
@@ -50,15 +70,28 @@ class MeasuredKernel:
         kernel: the weights.
         probes: zeros; see `Probes`.
         valid: [B, T] 1 where a position belongs to a sentence, 0 in padding.
+        joined: all rows are of one sentence, whose gradient is the sum of theirs (static).
     """
 
     kernel: Any
     probes: Probes
     valid: Any
+    joined: bool = struct.field(pytree_node=False, default=False)
 
     def project(self, x: Float[Array, "B T ..."], equation: str) -> Float[Array, "B T ..."]:
         """`jnp.einsum(equation, x, kernel)`."""
-        return _product(x, self.kernel, self.probes, self.valid, equation)
+        return _product(x, self.kernel, self.probes, self.valid, equation, self.joined)
+
+
+def is_measured(leaf: Any) -> bool:
+    """Whether a leaf is a `MeasuredKernel`."""
+    return isinstance(leaf, MeasuredKernel)
+
+
+def by_path(tree: dict) -> dict[str, Any]:
+    """Leaf path -> leaf of a tree with measured kernels."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_measured)
+    return {"/".join(entry.key for entry in path): leaf for path, leaf in leaves}
 
 
 def make_probes(kernel: Array, inputs: tuple[int, ...], layer: bool) -> Probes:
@@ -87,25 +120,27 @@ def make_probes(kernel: Array, inputs: tuple[int, ...], layer: bool) -> Probes:
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _product(x: Array, kernel: Array, probes: Probes, valid: Array, equation: str) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _product(
+    x: Array, kernel: Array, probes: Probes, valid: Array, equation: str, joined: bool
+) -> Array:
     return jnp.einsum(equation, x, kernel)
 
 
 def _product_forward(
-    x: Array, kernel: Array, probes: Probes, valid: Array, equation: str
+    x: Array, kernel: Array, probes: Probes, valid: Array, equation: str, joined: bool
 ) -> tuple[Array, tuple]:
     y = jnp.einsum(equation, x, kernel)
     largest = jnp.max(jnp.abs(y) * _like(valid, y), axis=(0, 1))
     return y, (x, kernel, valid, largest)
 
 
-def _product_backward(equation: str, residuals: tuple, dy: Array) -> tuple:
+def _product_backward(equation: str, joined: bool, residuals: tuple, dy: Array) -> tuple:
     x, kernel, valid, output_largest = residuals
     inputs, rest = equation.split(",")
     into, out = rest.split("->")
-    dx = jnp.einsum(f"{out},{into}->{inputs}", dy, kernel)
-    batch, length = x.shape[:2]
+    dx = jnp.einsum(f"{out},{into}->{inputs}", whole(dy), whole(kernel))
+    batch, length = (1, x.shape[0] * x.shape[1]) if joined else x.shape[:2]
     # The gradient as [inputs, outputs], whatever the axes are called.
     total, absolute, square = (
         moment.reshape(*x.shape[2:], *dy.shape[2:])

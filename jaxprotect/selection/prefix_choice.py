@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import evaluate_encoded
 from jaxprotect.evaluation.evaluation import Evaluation, check_base
@@ -143,7 +143,7 @@ def choose_prefix(
     if steps < 0:
         raise InputError(f"`steps` is {steps}; it must be at least 0")
     if objective not in OBJECTIVES:
-        raise InputError(f"`objective` is {objective!r}; allowed are {', '.join(OBJECTIVES)}")
+        raise unknown_name("objective", objective, OBJECTIVES)
     check_base(base)
 
     def measure(tokens: tuple[int, ...]) -> PrefixStep:

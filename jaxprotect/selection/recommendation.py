@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, refuse_unknown
 
 TECHNIQUE_NAMES = (
     "round_to_nearest",
@@ -37,11 +37,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse techniques that do not exist, or none."""
-        unknown = [name for name in self.techniques if name not in TECHNIQUE_NAMES]
-        if unknown or not self.techniques:
-            arrived = repr(unknown[0]) if unknown else "empty"
-            raise InputError(
-                f"`techniques` has {arrived}; allowed are {', '.join(TECHNIQUE_NAMES)}"
-            )
+        refuse_unknown("techniques", self.techniques, TECHNIQUE_NAMES)
+        if not self.techniques:
+            raise InputError(f"`techniques` is empty; allowed are {', '.join(TECHNIQUE_NAMES)}")
         if self.rounds < 1:
             raise InputError(f"`rounds` is {self.rounds}; it must be at least 1")

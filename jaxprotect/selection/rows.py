@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxprotect.evaluation.encoding import Encoded, bucket_length
+from jaxprotect.evaluation.batches import bucket_length
+from jaxprotect.evaluation.encoding import Encoded
 
 LENGTHS = (32, 64, 96, 128, 192)
 """Input lengths of loose batches; beyond them powers of two."""
@@ -124,11 +125,11 @@ def _tight(
             members = members[size:]
         # A batch costs time of its own: few rows are better padded to somewhat more.
         if members and (longer is None or longer > 2 * length or 4 * len(members) > size):
-            yield members, _halved(size, len(members)), length
+            yield members, halved(size, len(members)), length
             members = []
 
 
-def _halved(size: int, rows: int) -> int:
+def halved(size: int, rows: int) -> int:
     """The smallest of size, its half, its quarter, ... that holds the rows."""
     while (half := -(-size // 2)) >= rows and half < size:
         size = half

@@ -1,28 +1,36 @@
 """How much each language needs each weight: gradient statistics in one backward pass."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-from tqdm.auto import tqdm
 
 from jaxprotect.device_counting import is_elsewhere
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.evaluation.encoding import Encoded
-from jaxprotect.evaluation.evaluate import encode
+from jaxprotect.evaluation.evaluate import check_kind, encode
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.memory import smaller_batches
 from jaxprotect.models.axes import contracted_axes, is_matrix, layer_axis
 from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.meshes import DATA, mesh_of
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params, embed, run_blocks
+from jaxprotect.progress import progress
 from jaxprotect.quantization.packed_params import check_dense
-from jaxprotect.selection.head_moments import HeadMoments, add_lookup, head_moments, lookup_moments
-from jaxprotect.selection.per_sentence import MeasuredKernel, make_probes
-from jaxprotect.selection.rows import language_rows, row_batches
+from jaxprotect.selection.head_moments import (
+    add_lookup,
+    head_inputs,
+    head_moments,
+    lookup_moments,
+)
+from jaxprotect.selection.masked_statistics import copy_batches, masked_statistics
+from jaxprotect.selection.mesh_statistics import add_batches, at_once
+from jaxprotect.selection.per_sentence import MeasuredKernel, by_path, make_probes
+from jaxprotect.selection.rows import RowBatch, language_rows, row_batches
 from jaxprotect.selection.statistics import InputStatistics, Statistics, add
 from jaxprotect.trees import leaf_paths, map_leaves
 
@@ -107,7 +115,8 @@ def language_statistics(
 ) -> Statistics:
     """Sums over sentences of g, |g|, g^2 for every weight, g the gradient of one sentence's nats.
 
-    A sentence longer than the context counts as several, one per window.
+    A sentence longer than the context counts as several, one per window. Of a masked model g is
+    the gradient of a sentence's pseudo-nats, summed over all its masked copies.
 
     Args:
         params: the unquantized parameter tree (a quantizer's gradient is 0 almost everywhere).
@@ -127,34 +136,50 @@ def language_statistics(
     """
     check_dense("params", params)
     if labels not in LABELS:
-        raise InputError(f"`labels` is {labels!r}; allowed are {', '.join(LABELS)}")
+        raise unknown_name("labels", labels, LABELS)
     if language is not None and language not in encoded.languages:
         raise InputError(f"`language` is {language!r}; the texts have {list(encoded.languages)}")
-    rows = language_rows(encoded, language)
-    if not rows:
+    check_kind(encoded, config)
+    options = {"context": config.context, "batch_tokens": batch_tokens, "seed": seed}
+    batches: list[Any]
+    if config.masked:
+        batches = list(copy_batches(encoded, language, **options))
+    else:
+        rows, tight = language_rows(encoded, language), _padding_costs_more(params)
+        batches = list(row_batches(rows, tight=tight, **options))
+    if not batches:
         raise InputError(f"`encoded` has no sentence in {language or 'any language'}")
-    batches = list(
-        row_batches(
-            rows,
-            context=config.context,
-            batch_tokens=batch_tokens,
-            seed=seed,
-            tight=_padding_costs_more(params),
-        )
-    )
-    total = None
+    drawn, label = labels == "model", language or "statistics"
     with smaller_batches([batch.tokens.shape for batch in batches]):
-        for batch in tqdm(batches, desc=language or "statistics", unit="batch", leave=False):
-            uniform = batch.uniform if labels == "model" else None
-            part = _row_statistics(params, batch.tokens, batch.scored, uniform, config)
-            total = part if total is None else _add(total, part)
-        assert total is not None
+        of = masked_statistics if config.masked else _causal_statistics
+        total = of(params, batches, config, drawn=drawn, label=label)
         finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(total.square))
     if not finite:
         raise InputError(
             f"`params` give gradients that are not finite in {language or 'some language'}"
         )
-    return total.replace(sentences=len(rows), tokens=sum(int(r.scored.sum()) for r in rows))
+    return total
+
+
+def _causal_statistics(
+    params: Params, batches: Sequence[RowBatch], config: ModelConfig, *, drawn: bool, label: str
+) -> Statistics:
+    """The same of a causal model; see `masked_statistics`."""
+    mesh = mesh_of(params)
+    steps = list(at_once(batches, 1 if mesh is None else mesh.shape[DATA]))
+    total: Any = None
+    for step in progress(steps, desc=label, unit="batch"):
+        arrays = [(b.tokens, b.scored, b.uniform if drawn else None) for b in step]
+        if mesh is None:
+            part = row_statistics(params, *arrays[0], config)
+            total = part if total is None else _add(total, part)
+        else:
+            total = add_batches(total, params, arrays, row_statistics, config=config, mesh=mesh)
+    assert total is not None
+    return total.replace(
+        sentences=sum(batch.rows for batch in batches),
+        tokens=sum(int(batch.scored.sum()) for batch in batches),
+    )
 
 
 _add = jax.jit(add, donate_argnums=0)
@@ -167,7 +192,7 @@ def _padding_costs_more(params: Params) -> bool:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _row_statistics(
+def row_statistics(
     params: Params,
     tokens: Int[Array, "B T1"],
     scored: Bool[Array, "B T1"],
@@ -197,7 +222,7 @@ def _row_statistics(
         )
     positions = jnp.sum(valid).astype(jnp.float32)
     of_inputs = _input_statistics(cotangents, positions)
-    of_inputs["embed/tokens" if config.tied_head else "head/kernel"] = _head_inputs(
+    of_inputs["embed/tokens" if config.tied_head else "head/kernel"] = head_inputs(
         hidden, head, valid, positions
     )
     gradient, absolute, square = (
@@ -231,18 +256,9 @@ def _measured(params: Params, valid: Bool[Array, "B T"]) -> Params:
     return map_leaves(leaf, params)
 
 
-def _is_measured(leaf: Any) -> bool:
-    return isinstance(leaf, MeasuredKernel)
-
-
-def _by_path(tree: Params) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_measured)
-    return {"/".join(entry.key for entry in path): leaf for path, leaf in leaves}
-
-
 def _leaf_moments(cotangents: Params) -> dict[str, tuple[Array, Array, Array]]:
     moments = {}
-    for path, leaf in _by_path(cotangents).items():
+    for path, leaf in by_path(cotangents).items():
         if isinstance(leaf, MeasuredKernel):
             moments[path] = (leaf.kernel, leaf.probes.absolute, leaf.probes.square)
         else:
@@ -265,26 +281,7 @@ def _position_moments(
 
 def _input_statistics(cotangents: Params, positions: Array) -> dict[str, InputStatistics]:
     statistics = {}
-    for path, leaf in _by_path(cotangents).items():
+    for path, leaf in by_path(cotangents).items():
         if isinstance(leaf, MeasuredKernel):
-            statistics[path] = InputStatistics(
-                absolute=leaf.probes.input_absolute,
-                square=leaf.probes.input_square,
-                largest=leaf.probes.input_largest,
-                output_largest=leaf.probes.output_largest,
-                positions=positions,
-            )
+            statistics[path] = leaf.probes.inputs(positions)
     return statistics
-
-
-def _head_inputs(
-    hidden: Float[Array, "B T D"], head: HeadMoments, valid: Bool[Array, "B T"], positions: Array
-) -> InputStatistics:
-    real = jnp.where(valid[..., None], jnp.abs(hidden), 0.0)
-    return InputStatistics(
-        absolute=jnp.sum(real, axis=(0, 1)),
-        square=jnp.sum(jnp.square(real), axis=(0, 1)),
-        largest=jnp.max(real, axis=(0, 1)),
-        output_largest=head.logit_largest,
-        positions=positions,
-    )

@@ -50,23 +50,24 @@ class Statistics:
     tokens: int = struct.field(pytree_node=False, default=0)
 
 
+def add_inputs(first: InputStatistics, second: InputStatistics) -> InputStatistics:
+    """What flows through one matrix in both sets of sentences."""
+    return InputStatistics(
+        absolute=first.absolute + second.absolute,
+        square=first.square + second.square,
+        largest=jnp.maximum(first.largest, second.largest),
+        output_largest=jnp.maximum(first.output_largest, second.output_largest),
+        positions=first.positions + second.positions,
+    )
+
+
 def add(first: Statistics, second: Statistics) -> Statistics:
     """The statistics of both sets of sentences together."""
-
-    def inputs(a: InputStatistics, b: InputStatistics) -> InputStatistics:
-        return InputStatistics(
-            absolute=a.absolute + b.absolute,
-            square=a.square + b.square,
-            largest=jnp.maximum(a.largest, b.largest),
-            output_largest=jnp.maximum(a.output_largest, b.output_largest),
-            positions=a.positions + b.positions,
-        )
-
     return Statistics(
         gradient=jax.tree.map(jnp.add, first.gradient, second.gradient),
         absolute=jax.tree.map(jnp.add, first.absolute, second.absolute),
         square=jax.tree.map(jnp.add, first.square, second.square),
-        inputs={path: inputs(first.inputs[path], second.inputs[path]) for path in first.inputs},
+        inputs={path: add_inputs(of, second.inputs[path]) for path, of in first.inputs.items()},
         sentences=first.sentences + second.sentences,
         tokens=first.tokens + second.tokens,
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from jaxtyping import Array
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.models.axes import COMPONENTS, component, head_axis, layer_axis
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.quantize import Mask
@@ -100,7 +100,7 @@ def components(params: Params, chosen: Iterable[str]) -> Mask:
     present = {component(path) for path in leaf_paths(params)}
     for name in sorted(chosen):
         if name not in COMPONENTS:
-            raise InputError(f"`chosen` has component {name!r}; allowed are {sorted(COMPONENTS)}")
+            raise unknown_name("chosen", name, sorted(COMPONENTS), verb="has component")
         if name not in present:
             raise InputError(f"`chosen` has component {name!r}; this model has {sorted(present)}")
     if not chosen:

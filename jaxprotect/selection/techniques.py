@@ -32,6 +32,9 @@ Technique = Callable[[Ground, int, QuantSpec], list[Scheme]]
 PREFIX_TOKENS = 4
 """Length of a learned prefix."""
 
+CAUSAL_ONLY = ("error_compensation", "cached_prefix")
+"""Techniques that follow a text from left to right."""
+
 
 def plain(ground: Ground, budget: int, base: QuantSpec) -> list[Scheme]:
     """Round to nearest with the most bits that fit."""

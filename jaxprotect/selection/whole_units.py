@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, unknown_name
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.grid import KEPT
 from jaxprotect.quantization.precision import Units, unit_count
@@ -71,7 +71,7 @@ def choose_units(
         InputError: widths that the table lacks, no such unit, or a budget below the smallest file.
     """
     if whole not in get_args(Whole):
-        raise InputError(f"`whole` is {whole!r}; allowed are {', '.join(get_args(Whole))}")
+        raise unknown_name("whole", whole, get_args(Whole))
     if base not in table.widths or KEPT not in table.widths or base == KEPT:
         raise InputError(f"`base` is {base}; the table has {table.widths}, and needs {KEPT} too")
     columns = [table.widths.index(base), table.widths.index(KEPT)]

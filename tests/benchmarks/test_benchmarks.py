@@ -15,7 +15,14 @@ from benchmarks.shapes import Options, gpt2, matrix_products
 from benchmarks.timing import Timings, interleaved
 from jaxprotect.errors import InputError
 
-SLOW = {"loss", "gradient_statistics", "sweep_overhead", "large_model", "compile_depth"}
+SLOW = {
+    "compile_depth",
+    "gradient_statistics",
+    "large_model",
+    "loss",
+    "packed_product",
+    "sweep_overhead",
+}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from experiments import common
+from experiments import command_line
 from jaxprotect import cli, commands
 from tests.docs.pages import PAGES, commands_of
 
@@ -35,7 +35,7 @@ def take(line, ran, monkeypatch):
         return True
     module = importlib.import_module(words[2])
     monkeypatch.setattr(sys, "argv", words[2:])
-    common.main(module.Config, ran.append)
+    command_line.main(module.Config, ran.append)
     return True
 
 

@@ -91,3 +91,9 @@ def test_notebooks_are_copied_and_listed(tmp_path, monkeypatch):
     copies.copy_notebooks(docs)
     assert listed.read_text("utf-8") == copies.NONE
     assert not (docs / "generated" / "notebooks" / "1_universe.ipynb").exists()
+
+
+def test_figures_of_notebooks_have_alt_text(site):
+    page = (site / "generated" / "notebooks" / "1_weight_universe.html").read_text("utf-8")
+    for parameters in ("3,008,640", "124,439,808"):
+        assert f'alt="Where are the {parameters} parameters' in page

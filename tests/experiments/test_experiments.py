@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from experiments import exp_010, exp_011, exp_012, exp_013, exp_014, quickstart
-from experiments.common import Setup, main
+from experiments.command_line import document, main
+from experiments.common import Setup
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.quantization.quantize import quantize
+from jaxprotect.quantization.quantize import quantize_leaves
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.runs import sweep as sweep_module
 from jaxprotect.runs.results import ORIGINAL
@@ -70,6 +71,26 @@ def test_quickstart_measures_every_variant_of_every_experiment_once(setup):
     assert (run.folder / "results.jsonl").read_bytes() == before
 
 
+def test_json_is_one_document_on_standard_output(setup, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["exp_011.py", "--json"])
+    main(exp_011.Config, lambda config: exp_011.run(exp_011.Config(setup=setup, fractions=(0.1,))))
+    said = capsys.readouterr()
+    rows = json.loads(said.out)["rows"]
+    assert [row["variant"] for row in rows] == ["none", "magnitude-0.1"]
+    assert "report:" in said.err
+
+
+@pytest.mark.parametrize(
+    ("found", "made"),
+    [
+        ([{"a": float("nan"), "b": (1, np.float32(0.5))}], {"rows": [{"a": None, "b": [1, 0.5]}]}),
+        ([], {"rows": []}),
+    ],
+)
+def test_documents_are_plain_data(found, made):
+    assert document(found) == made
+
+
 def test_a_killed_sweep_resumes_to_the_same_bytes(setup, tmp_path, monkeypatch):
     config = exp_012.Config(setup=setup)
     whole = exp_012.run(config)
@@ -94,7 +115,7 @@ def test_a_killed_sweep_resumes_to_the_same_bytes(setup, tmp_path, monkeypatch):
 
 def test_a_threshold_sweep_compiles_the_quantizer_and_the_model_once(setup, monkeypatch):
     traces = {"quantize": 0}
-    original = quantize
+    original = quantize_leaves
 
     def counted(*args, **options):
         traces["quantize"] += 1

@@ -10,7 +10,7 @@ from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.trees import leaf_paths, map_leaves
 
 SIZES = {"layer": 2, "embed": 12, "heads": 4, "key_heads": 2, "head_dim": 5, "mlp": 20}
-SIZES |= {"vocab": 31, "qkv": 3}
+SIZES |= {"vocab": 31, "qkv": 3, "type": 2, "transformed": 12}
 
 
 def all_configs():
@@ -27,6 +27,8 @@ def all_configs():
                 norm="rms" if positions == "rotary" else "layer",
                 gated_mlp=positions == "rotary",
                 out_bias=tied,
+                masked=tied and positions == "learned",
+                token_types=2 if positions == "learned" else 0,
                 mlp_width=20,
                 vocab_size=31,
                 context=7,
@@ -59,6 +61,8 @@ def test_contracted_axes_are_the_inputs_of_each_matrix():
         "blocks/mlp/down/kernel": (1,),
         "embed/tokens": (1,),
         "embed/positions": (1,),
+        "embed/types": (1,),
+        "head/transform/kernel": (0,),
         "head/kernel": (0,),
     }
     assert {path for path in axes.AXES if axes.is_matrix(path)} == set(expected)
@@ -86,6 +90,8 @@ def test_components_cover_every_leaf():
     assert axes.component("blocks/mlp/up/bias") == "mlp"
     assert axes.component("head/kernel") == "head"
     assert axes.component("embed/positions") == "position_embedding"
+    assert axes.component("embed/types") == "position_embedding"
+    assert axes.component("head/transform/bias") == axes.component("head/bias") == "head"
 
 
 def test_weights_are_the_matrices_and_the_norm_scales():

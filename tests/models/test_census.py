@@ -4,8 +4,9 @@ import json
 
 import hypothesis.strategies as st
 import pytest
+import torch
 from hypothesis import given, settings
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForMaskedLM
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import COMPONENTS
@@ -15,7 +16,7 @@ from jaxprotect.models.config_files import read_config
 from jaxprotect.models.model import Model
 from jaxprotect.selection import masks
 from tests.models.test_families import PUBLISHED
-from tests.models.tiny_models import CONFIGS
+from tests.models.tiny_models import EVERY
 from tests.tiny import random_params
 
 # The shape-giving fields of each `config.json` on the hub, in the spelling used there.
@@ -89,6 +90,8 @@ PUBLISHED_CONFIGS |= {
     "meta-llama/Llama-3.2-1B": PUBLISHED["Llama-3.2-1B"][0],
     "mistralai/Mistral-7B-v0.1": PUBLISHED["Mistral-7B"][0],
     "Qwen/Qwen2.5-0.5B": PUBLISHED["Qwen2.5-0.5B"][0],
+    "google-bert/bert-base-multilingual-cased": PUBLISHED["mBERT"][0],
+    "FacebookAI/xlm-roberta-base": PUBLISHED["XLM-R"][0],
 }
 PUBLISHED_TOTALS = {
     "gpt2": 124_439_808,
@@ -100,6 +103,8 @@ PUBLISHED_TOTALS = {
     "meta-llama/Llama-3.2-1B": 1_235_814_400,
     "mistralai/Mistral-7B-v0.1": 7_241_732_096,
     "Qwen/Qwen2.5-0.5B": 494_032_768,
+    "google-bert/bert-base-multilingual-cased": 177_974_523,
+    "FacebookAI/xlm-roberta-base": 278_295_186,
 }
 
 configs = st.builds(
@@ -166,6 +171,16 @@ def test_pythia_counts_its_separate_head_and_the_published_rest():
     assert pythia.total - embeddings == 85_056_000
 
 
+@pytest.mark.parametrize("name", [name for name in KNOWN_MODELS if census_of(name).config.masked])
+def test_torch_counts_as_many_in_masked_models(name):
+    fields = dict(PUBLISHED_CONFIGS[name])
+    with torch.device("meta"):
+        model = AutoModelForMaskedLM.from_config(
+            AutoConfig.for_model(fields.pop("model_type"), **fields)
+        )
+    assert census_of(name).total == sum(weight.numel() for weight in model.parameters())
+
+
 @pytest.mark.parametrize("name", KNOWN_MODELS)
 def test_known_architectures_are_what_the_published_configs_say(name):
     fields = dict(PUBLISHED_CONFIGS[name])
@@ -215,11 +230,11 @@ def test_parts_sum_to_the_whole(config):
     )
 
 
-@pytest.mark.parametrize("name", ["gpt2", "opt bare", "llama", "mistral", "qwen2"])
+@pytest.mark.parametrize("name", ["gpt2", "opt bare", "llama", "mistral", "qwen2", "bert"])
 def test_a_head_counts_what_its_mask_protects(name):
-    params = random_params(CONFIGS[name])
+    params = random_params(EVERY[name])
     protected = masks.count(masks.heads(params, {1: [2]}), params, "everything")
-    assert census(CONFIGS[name]).attention_head.total == protected
+    assert census(EVERY[name]).attention_head.total == protected
 
 
 def test_rows_are_json_and_agree_with_the_counts():
@@ -247,6 +262,8 @@ def test_census_of_a_loaded_model_ignores_its_weights():
 def test_older_and_newer_names_of_a_seed_model_are_the_same():
     assert census_of("openai-community/gpt2").total == census_of("gpt2").total
     assert census_of("openai-community/gpt2").name == "openai-community/gpt2"
+    assert census_of("bert-base-multilingual-cased").total == 177_974_523
+    assert census_of("xlm-roberta-base").total == 278_295_186
 
 
 def test_census_of_a_folder_reads_its_config_before_the_known_names(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from jaxprotect.models.checkpoint import load_params, save_model_folder
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import load_config
 from jaxprotect.models.transformer import parameter_shapes
-from tests.models.tiny_models import CONFIGS, GPT2, assert_same
+from tests.models.tiny_models import EVERY, GPT2, assert_same
 from tests.tiny import random_params
 
 
@@ -43,9 +43,9 @@ def refuses(folder: Path, message: str, config: ModelConfig = GPT2) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", EVERY)
 def test_saved_params_load_unchanged(tmp_path, name):
-    config = CONFIGS[name]
+    config = EVERY[name]
     params = random_params(config)
     save_model_folder(tmp_path / "model", params, config)
     loaded, sha256 = load_params(tmp_path / "model", config)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import (
     AutoConfig,
+    BertConfig,
     BloomConfig,
     GPT2Config,
     GPTNeoXConfig,
@@ -14,6 +15,7 @@ from transformers import (
     MistralConfig,
     OPTConfig,
     Qwen2Config,
+    XLMRobertaConfig,
 )
 
 from jaxprotect.errors import InputError
@@ -24,6 +26,7 @@ from jaxprotect.models.family import COMMON_IGNORED
 
 CLASSES = {"gpt2": GPT2Config, "opt": OPTConfig, "gpt_neox": GPTNeoXConfig, "bloom": BloomConfig}
 CLASSES |= {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
+CLASSES |= {"bert": BertConfig, "xlm-roberta": XLMRobertaConfig}
 LLAMA3 = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 LLAMA3 |= {"original_max_position_embeddings": 8192}
 
@@ -224,6 +227,58 @@ PUBLISHED: dict[str, tuple[dict, ModelConfig]] = {
             mlp_bias=False,
         ),
     ),
+    "mBERT": (
+        {
+            "model_type": "bert",
+            "hidden_size": 768,
+            "num_hidden_layers": 12,
+            "directionality": "bidi",
+        }
+        | {"num_attention_heads": 12, "intermediate_size": 3072, "vocab_size": 119547}
+        | {"max_position_embeddings": 512, "type_vocab_size": 2, "layer_norm_eps": 1e-12}
+        | {"pad_token_id": 0, "pooler_fc_size": 768, "pooler_num_attention_heads": 12}
+        | {"pooler_num_fc_layers": 3, "pooler_size_per_head": 128, "hidden_act": "gelu"}
+        | {"pooler_type": "first_token_transform", "attention_probs_dropout_prob": 0.1},
+        ModelConfig(
+            family="bert",
+            masked=True,
+            layers=12,
+            width=768,
+            heads=12,
+            mlp_width=3072,
+            vocab_size=119547,
+            context=512,
+            activation="gelu",
+            norm_epsilon=1e-12,
+            token_types=2,
+            norm_after=True,
+            fused_qkv=False,
+            embedding_norm=True,
+        ),
+    ),
+    "XLM-R": (
+        {"model_type": "xlm-roberta", "hidden_size": 768, "num_hidden_layers": 12}
+        | {"num_attention_heads": 12, "intermediate_size": 3072, "vocab_size": 250002}
+        | {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-05}
+        | {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1, "output_past": True}
+        | {"position_embedding_type": "absolute", "hidden_act": "gelu"},
+        ModelConfig(
+            family="xlm-roberta",
+            masked=True,
+            layers=12,
+            width=768,
+            heads=12,
+            mlp_width=3072,
+            vocab_size=250002,
+            context=512,
+            activation="gelu",
+            position_offset=2,
+            token_types=1,
+            norm_after=True,
+            fused_qkv=False,
+            embedding_norm=True,
+        ),
+    ),
 }
 BASE = {name: config for name, (_, config) in PUBLISHED.items()}
 
@@ -273,6 +328,8 @@ def test_neox_settings(tmp_path, raw, changes):
         replace(BASE["Mistral-7B"], window=0, queries_per_key=1, width=4000, own_head_size=128),
         replace(BASE["Qwen2.5-0.5B"], window=7, window_from_layer=5),
         replace(BASE["Qwen2.5-0.5B"], window=7),
+        replace(BASE["mBERT"], activation="relu", head_activation="relu", token_types=1),
+        replace(BASE["XLM-R"], activation="relu", position_offset=5, context=33),
     ],
 )
 def test_what_is_written_reads_back(tmp_path, config):
@@ -318,6 +375,14 @@ YARN = "rope_type` is 'yarn'; allowed: 'default', 'linear', 'llama3'"
             "`model_type` is 'mamba'; allowed: gpt2, .* llama, mistr",
         ),
         ("gpt2", {"model_type": None}, "`model_type` is None; allowed: gpt2"),
+        ("gpt2", {"model_type": "electra"}, "`model_type` is 'electra'; allowed: .* xlm-roberta"),
+        ("mBERT", {"is_decoder": True}, "`is_decoder` is True; allowed: false"),
+        ("XLM-R", {"tie_word_embeddings": False}, "`tie_word_embeddings` is False; allowed: true"),
+        ("mBERT", {"position_embedding_type": "relative_key"}, "is 'relative_key'; allowed: 'abs"),
+        ("mBERT", {"type_vocab_size": 0}, "`type_vocab_size` is 0; allowed: whole numbers above 0"),
+        ("XLM-R", {"pad_token_id": None}, "`pad_token_id` is None; allowed: 0 to 512, as the pos"),
+        ("XLM-R", {"pad_token_id": 513}, "`pad_token_id` is 513; allowed: 0 to 512"),
+        ("XLM-R", {"max_position_embeddings": 1}, "is 1; allowed: whole numbers above 1"),
         ("gpt2", {"model_type": []}, r"`model_type` is \[\]; allowed: gpt2"),
         ("gpt2", {"add_cross_attention": True}, "`add_cross_attention` is True; allowed: False"),
         ("gpt2", {"activation_function": "xielu"}, "`activation_function` is 'xielu'; .*gelu_new"),

@@ -14,7 +14,7 @@ from jaxprotect.models import layers
 from jaxprotect.models.prefill import make_prefix
 from jaxprotect.models.prefix import Prefix, check_prefix, prefix_bytes, round_prefix
 from jaxprotect.models.transformer import forward, hidden_states, unembed
-from jaxprotect.quantization.quantize import quantize
+from jaxprotect.quantization.quantize import quantize_leaves
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection import masks
 from tests.models.tiny_models import CONFIGS, NAMES
@@ -31,10 +31,10 @@ SENTENCES = jax.jit(sentence_nats, static_argnums=3)
 START = 3
 
 
-SLOW = pytest.param("mistral", marks=pytest.mark.slow)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("mistral", "opt")]
 
 
-@pytest.fixture(params=["bloom", "gpt2", "neox", "opt", SLOW])
+@pytest.fixture(params=["bloom", "gpt2", "neox", *SLOW])
 def config(request):
     return FAMILIES[request.param]
 
@@ -75,7 +75,7 @@ def test_column_0_is_a_slot_that_is_not_read(config):
 
 def test_a_quantized_model_attends_to_what_the_original_cached_bit_for_bit(config, monkeypatch):
     params = random_params(config)
-    quantized = quantize(params, masks.none(params), QuantSpec(bits=3), config)
+    quantized = quantize_leaves(params, masks.none(params), QuantSpec(bits=3), config)
     prefix = make_prefix(params, [START, 4], config)
     own = make_prefix(quantized, [START, 4], config)
     assert not np.allclose(own.keys, prefix.keys, atol=1e-3)
@@ -96,7 +96,7 @@ def test_a_quantized_model_attends_to_what_the_original_cached_bit_for_bit(confi
 
 def test_the_first_text_token_is_predicted_from_the_originals_hidden_state(config):
     params = random_params(config)
-    quantized = quantize(params, masks.none(params), QuantSpec(bits=3), config)
+    quantized = quantize_leaves(params, masks.none(params), QuantSpec(bits=3), config)
     prefix = make_prefix(params, [START, 4], config)
     first = NATS(quantized, with_prefix([0]), config, prefix)[:, 0]
     hidden = hidden_states(params, jnp.asarray([[START, 4]]), config)[0, -1]

@@ -11,17 +11,17 @@ from safetensors.numpy import load_file
 from jaxprotect.errors import InputError
 from jaxprotect.models.checkpoint import load_params, save_model_folder
 from jaxprotect.models.layouts import from_stored, stored_shape, to_stored
+from jaxprotect.models.tensor_names import accepted_names, written_names
 from jaxprotect.models.transformer import parameter_shapes
-from jaxprotect.models.weight_maps import accepted_names, written_names
 from jaxprotect.trees import leaf_paths
-from tests.models.tiny_models import CONFIGS, GPT2, NEOX, assert_same
+from tests.models.tiny_models import EVERY, GPT2, NEOX, assert_same
 from tests.tiny import random_params
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("flax", [False, True])
 def test_layouts_are_inverse_and_cover_each_weight_once(name, flax):
-    config = CONFIGS[name]
+    config = EVERY[name]
     leaves = leaf_paths(parameter_shapes(config))
     counts = dict.fromkeys(leaves, 0)
     for slot in {slot for slot in accepted_names(config, flax=flax).values() if slot is not None}:
@@ -60,7 +60,7 @@ def test_fused_projections_are_split_by_part_or_by_head(tmp_path):
 @pytest.mark.parametrize("name", ["gpt2", "gpt2 untied", "opt"])
 @pytest.mark.parametrize("prefixed", [True, False])
 def test_flax_files_store_kernels_the_other_way_round(tmp_path, name, prefixed):
-    config = CONFIGS[name]
+    config = EVERY[name]
     params = random_params(config)
     save_model_folder(tmp_path, params, config)
     prefix = "transformer." if config.family == "gpt2" else "model.decoder."
@@ -90,6 +90,6 @@ def test_flax_files_store_kernels_the_other_way_round(tmp_path, name, prefixed):
 
 
 def test_written_names_are_accepted_names():
-    for config in CONFIGS.values():
+    for config in EVERY.values():
         accepted = accepted_names(config)
         assert all(accepted[name] == slot for name, slot in written_names(config).items())

@@ -46,6 +46,16 @@ QWEN2 = replace(
     mlp_bias=False,
     tied_head=True,
 )
+BERT = replace(
+    GPT2,
+    family="bert",
+    masked=True,
+    token_types=2,
+    norm_after=True,
+    embedding_norm=True,
+    fused_qkv=False,
+    activation="gelu",
+)
 CONFIGS = {
     "gpt2": GPT2,
     "gpt2 untied": replace(GPT2, tied_head=False),
@@ -60,12 +70,21 @@ CONFIGS = {
     ),
     "qwen2": QWEN2,
 }
+MASKED = {
+    "bert": BERT,
+    "xlm-roberta": replace(
+        BERT, family="xlm-roberta", position_offset=2, token_types=1, activation="relu"
+    ),
+}
 
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if name in ("llama", "mistral") else name
     for name in CONFIGS
 ]
 """All of them for a test that takes seconds: qwen2 has most of what its two kin have."""
+
+EVERY = CONFIGS | MASKED
+"""What checkpoints, counts and packing are tested with; forward and losses are apart."""
 
 
 def assert_same(a: Params, b: Params) -> None:

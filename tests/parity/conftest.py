@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PretrainedConfig
 
 from jaxprotect.models.checkpoint import load_params
 from jaxprotect.models.config_files import load_config
@@ -23,7 +23,9 @@ def make_model(hf_config: PretrainedConfig, seed: int = 0) -> Any:
     """A torch model whose every weight, bias and norm gain is far from its default."""
     torch.manual_seed(seed)
     hf_config = copy.deepcopy(hf_config)  # saving writes the dtype into it
-    model = AutoModelForCausalLM.from_config(hf_config, attn_implementation="eager").eval()
+    masked = hf_config.model_type in ("bert", "xlm-roberta")
+    kind: Any = AutoModelForMaskedLM if masked else AutoModelForCausalLM
+    model = kind.from_config(hf_config, attn_implementation="eager").eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim == 2:
@@ -90,6 +92,7 @@ def check_parity(tmp_path: Path) -> Callable[..., None]:
         dtype: torch.dtype = torch.float32,
         shard_size: str = "1GB",
         edit: Callable[[Path], None] | None = None,
+        tokens: np.ndarray | None = None,
     ) -> None:
         model = make_model(hf_config)
         for weight in model.parameters():  # not buffers: rotary frequencies stay in float32
@@ -97,7 +100,7 @@ def check_parity(tmp_path: Path) -> Callable[..., None]:
         model.save_pretrained(tmp_path, max_shard_size=shard_size)
         if edit is not None:
             edit(tmp_path)
-        tokens = make_tokens(hf_config.vocab_size)
+        tokens = make_tokens(hf_config.vocab_size) if tokens is None else tokens
         assert_close(our_logits(tmp_path, tokens), torch_logits(model, tokens), tokens)
 
     return check

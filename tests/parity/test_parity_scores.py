@@ -9,12 +9,13 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from jaxprotect.evaluation.encoding import Batch, Encoded
+from jaxprotect.evaluation.batches import Batch
+from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.models.checkpoint import load_params
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import load_config
 from jaxprotect.models.layouts import from_stored
-from jaxprotect.models.weight_maps import written_names
+from jaxprotect.models.tensor_names import written_names
 from jaxprotect.selection.scores import CRITERIA
 from jaxprotect.selection.sensitivity import language_statistics
 from jaxprotect.selection.statistics import Statistics

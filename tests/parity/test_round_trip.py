@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
     BloomConfig,
     GPT2Config,
     GPTNeoXConfig,
@@ -18,6 +19,7 @@ from transformers import (
     OPTConfig,
     PretrainedConfig,
     Qwen2Config,
+    XLMRobertaConfig,
 )
 
 from jaxprotect.evaluation.loss import token_nats
@@ -66,6 +68,10 @@ CONFIGS: dict[str, PretrainedConfig] = {
         | {"sliding_window": 3, "max_window_layers": 1}
     ),
 }
+MASKED: dict[str, PretrainedConfig] = {
+    "bert": BertConfig.from_dict(NEOX_SIZES),
+    "xlm-roberta": XLMRobertaConfig.from_dict(NEOX_SIZES | {"type_vocab_size": 1}),
+}
 
 
 def stored_bits(folder: Path) -> dict[str, tuple[torch.dtype, bytes]]:
@@ -86,10 +92,10 @@ def torch_mean_nats(model: Any, tokens: np.ndarray) -> float:
     return float(nats.double().mean())
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [*CONFIGS, *MASKED])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_load_then_save_keeps_every_bit(random_model, tmp_path, name, dtype):
-    model = random_model(CONFIGS[name]).to(getattr(torch, dtype))
+    model = random_model((CONFIGS | MASKED)[name]).to(getattr(torch, dtype))
     model.save_pretrained(tmp_path / "theirs")
     config = load_config(tmp_path / "theirs")
     params, _ = load_params(tmp_path / "theirs", config)

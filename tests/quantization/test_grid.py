@@ -13,6 +13,7 @@ from jaxprotect.quantization.quantize import (
     encode_leaf,
     quantize,
     quantize_leaf,
+    quantize_leaves,
     quantize_tree,
 )
 from jaxprotect.quantization.size import protected_size
@@ -51,25 +52,27 @@ def shuffled(params: dict, spec: QuantSpec, seed: int = 0) -> dict:
 
 
 @EACH_SPEC
-@pytest.mark.parametrize("width", [2, 3, 8])
+@pytest.mark.parametrize("width", [2, pytest.param(3, marks=pytest.mark.slow), 8])
 def test_uniform_bits_are_the_uniform_quantizer(spec, width):
     params = random_params()
     mask = masks.by_magnitude(params, fraction=0.1)
-    got = quantize(params, mask, spec, CONFIG, bits=uniform(params, spec, width))
+    got = quantize_leaves(params, mask, spec, CONFIG, bits=uniform(params, spec, width))
     other = QuantSpec(
         bits=width, granularity=spec.granularity, group_size=5, symmetric=spec.symmetric
     )
-    assert trees_equal(got, quantize(params, mask, other, CONFIG))
+    assert trees_equal(got, quantize_leaves(params, mask, other, CONFIG))
     size = protected_size(params, mask, spec, uniform(params, spec, width))
     assert size.total == protected_size(params, mask, other).total
 
 
-@pytest.mark.parametrize("config", [CONFIG, SEPARATE], ids=["fused", "separate"])
+@pytest.mark.parametrize(
+    "config", [CONFIG, pytest.param(SEPARATE, marks=pytest.mark.slow)], ids=["fused", "separate"]
+)
 @EACH_SPEC
 def test_each_channel_has_the_bits_it_was_given(spec, config):
     params = random_params(config)
     bits = shuffled(params, spec)
-    got = leaf_paths(quantize(params, masks.none(params), spec, config, bits=bits))
+    got = leaf_paths(quantize_leaves(params, masks.none(params), spec, config, bits=bits))
     for path, widths in bits.items():
         weights = np.asarray(leaf_paths(params)[path])
         wide = np.broadcast_to(widths, weights.shape)
@@ -94,7 +97,7 @@ def test_sixteen_bits_everywhere_are_the_identity_and_cost_no_codes():
     spec = QuantSpec(bits=3, protected_dtype="float32")
     bits = uniform(params, spec, 16)
     mask = masks.by_magnitude(params, fraction=0.2)  # adds nothing where rows are kept
-    assert trees_equal(quantize(params, mask, spec, CONFIG, bits=bits), params)
+    assert trees_equal(quantize_leaves(params, mask, spec, CONFIG, bits=bits), params)
     size = protected_size(params, mask, spec, bits)
     assert size.total == protected_size(params, masks.everything(params), spec).total
     assert size.protected == size.weights
@@ -127,10 +130,10 @@ def test_a_given_grid_is_used_and_its_codes_decode_to_the_same_weights(spec):
     params = random_params()
     weights, nothing = params["blocks"]["mlp"]["up"]["kernel"], jnp.zeros((), bool)
     grid = leaf_grid(weights, nothing, UP, spec)
-    same = quantize(params, masks.none(params), spec, CONFIG, grids={UP: grid})
-    assert trees_equal(same, quantize(params, masks.none(params), spec, CONFIG))
+    same = quantize_leaves(params, masks.none(params), spec, CONFIG, grids={UP: grid})
+    assert trees_equal(same, quantize_leaves(params, masks.none(params), spec, CONFIG))
     half = jax.tree.map(lambda scale: scale, grid).replace(scale=grid.scale / 2)
-    narrow = quantize(params, masks.none(params), spec, CONFIG, grids={UP: half})
+    narrow = quantize_leaves(params, masks.none(params), spec, CONFIG, grids={UP: half})
     codes = encode_leaf(weights, half, UP, spec)
     assert codes.dtype == jnp.uint8
     assert int(codes.max()) < 2**spec.bits
@@ -148,8 +151,8 @@ def test_bits_and_grids_compile_once_for_any_content():
     before = quantize_tree._cache_size()
     for seed in range(3):
         bits = jax.tree.map(jnp.asarray, shuffled(params, spec, seed))
-        eager = quantize(params, masks.none(params), spec, CONFIG, bits=bits)
-        compiled = quantize_tree(params, masks.none(params), spec, CONFIG, bits=bits)
+        eager = quantize_leaves(params, masks.none(params), spec, CONFIG, bits=bits)
+        compiled = quantize(params, masks.none(params), spec, CONFIG, bits=bits)
         assert trees_equal(eager, compiled)
     assert quantize_tree._cache_size() == before + 1
 
@@ -187,7 +190,7 @@ def test_a_grid_of_a_leaf_that_is_not_quantized_is_refused():
     params = random_params()
     grid = leaf_grid(params["blocks"]["mlp"]["up"]["kernel"], jnp.zeros((), bool), UP, QuantSpec())
     with pytest.raises(InputError, match="`grids` has 'norm/scale'"):
-        quantize(params, masks.none(params), QuantSpec(), CONFIG, grids={"norm/scale": grid})
+        quantize_leaves(params, masks.none(params), QuantSpec(), CONFIG, grids={"norm/scale": grid})
 
 
 @pytest.mark.parametrize("ranges", ["activation_mse", "learned"])
@@ -195,14 +198,14 @@ def test_ranges_that_need_data_need_grids(ranges):
     params = random_params()
     spec = QuantSpec(ranges=ranges)
     with pytest.raises(InputError, match="needs data: give `grids`"):
-        quantize(params, masks.none(params), spec, CONFIG)
+        quantize_leaves(params, masks.none(params), spec, CONFIG)
     leaves = map_leaves(
         lambda path, w: leaf_grid(w, jnp.zeros((), bool), path, QuantSpec()), params
     )
     grids = {p: leaves_at(leaves, p) for p in leaf_paths(params) if is_matrix(p)}
     assert trees_equal(
-        quantize(params, masks.none(params), spec, CONFIG, grids=grids),
-        quantize(params, masks.none(params), QuantSpec(), CONFIG),
+        quantize_leaves(params, masks.none(params), spec, CONFIG, grids=grids),
+        quantize_leaves(params, masks.none(params), QuantSpec(), CONFIG),
     )
 
 

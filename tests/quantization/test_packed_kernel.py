@@ -25,7 +25,7 @@ from jaxprotect.quantization.packed_params import (
     unpack_params,
 )
 from jaxprotect.quantization.packing import pack_tensors
-from jaxprotect.quantization.quantize import quantize
+from jaxprotect.quantization.quantize import quantize_leaves
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection import masks
 from jaxprotect.selection.sensitivity import language_statistics
@@ -47,7 +47,7 @@ def packed_and_dense(config, spec, seed=0, mixed=False, mask=None):
     bits = mixed_bits(params, spec, seed) if mixed else None
     with jax.disable_jit():
         tensors = dict(pack_tensors(params, mask, spec, config, bits=bits))
-        dense = quantize(params, mask, spec, config, bits=bits)
+        dense = quantize_leaves(params, mask, spec, config, bits=bits)
         return packed_params(tensors.__getitem__, spec, config), dense
 
 
@@ -147,4 +147,4 @@ def test_where_every_weight_is_needed_packed_params_are_refused():
         with pytest.raises(InputError, match="`params` is a packed model; allowed: the model it"):
             use()
     with pytest.raises(InputError, match="`params` and the model differ in the leaves"):
-        quantize(packed, masks.none(random_params()), QuantSpec(), CONFIG)
+        quantize_leaves(packed, masks.none(random_params()), QuantSpec(), CONFIG)

@@ -7,7 +7,7 @@ import qwix
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import is_eligible
 from jaxprotect.quantization.levels import exact_divide
-from jaxprotect.quantization.quantize import quantize, quantize_leaf
+from jaxprotect.quantization.quantize import quantize_leaf, quantize_leaves
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.selection import masks
 from jaxprotect.trees import leaf_paths, map_leaves
@@ -29,11 +29,13 @@ SPECS = [
 ]
 
 
-@pytest.mark.parametrize("config", [CONFIG, SEPARATE], ids=["fused", "separate"])
+@pytest.mark.parametrize(
+    "config", [CONFIG, pytest.param(SEPARATE, marks=pytest.mark.slow)], ids=["fused", "separate"]
+)
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.label}-{spec.scale_from}")
 def test_everything_protected_is_the_identity(spec, config):
     params = random_params(config)
-    assert trees_equal(quantize(params, masks.everything(params), spec, config), params)
+    assert trees_equal(quantize_leaves(params, masks.everything(params), spec, config), params)
 
 
 @pytest.mark.parametrize("spec", SPECS[:12:2], ids=lambda spec: spec.label)
@@ -41,7 +43,7 @@ def test_masks_of_the_same_content_give_the_same_weights(spec):
     params = random_params()
     small = masks.layers(params, [1])
     dense = jax.tree.map(lambda m, w: jnp.broadcast_to(m, w.shape), small, params)
-    a, b = (quantize(params, mask, spec, CONFIG) for mask in (small, dense))
+    a, b = (quantize_leaves(params, mask, spec, CONFIG) for mask in (small, dense))
     assert trees_equal(a, b)
 
 
@@ -57,7 +59,7 @@ def test_symmetric_channel_and_tensor_follow_the_formula():
     kernel = np.asarray(params["blocks"]["attention"]["out"]["kernel"])
     for granularity, axes in (("channel", (1, 2)), ("tensor", (1, 2, 3))):
         spec = QuantSpec(bits=4, granularity=granularity)
-        got = quantize(params, masks.none(params), spec, CONFIG)
+        got = quantize_leaves(params, masks.none(params), spec, CONFIG)
         want = numpy_symmetric(kernel, 4, axes)
         np.testing.assert_array_equal(got["blocks"]["attention"]["out"]["kernel"], want)
 
@@ -79,7 +81,7 @@ def test_per_tensor_scales_are_per_checkpoint_tensor():
     kernel = params["blocks"]["mlp"]["up"]["kernel"]
     larger = kernel.at[1].multiply(100.0)  # must not touch layer 0's scale
     params["blocks"]["mlp"]["up"]["kernel"] = larger
-    got = quantize(params, masks.none(params), QuantSpec(granularity="tensor"), CONFIG)
+    got = quantize_leaves(params, masks.none(params), QuantSpec(granularity="tensor"), CONFIG)
     alone = numpy_symmetric(np.asarray(kernel[0]), 4, (0, 1))
     np.testing.assert_array_equal(got["blocks"]["mlp"]["up"]["kernel"][0], alone)
     qkv = np.asarray(params["blocks"]["attention"]["qkv"]["kernel"])
@@ -91,7 +93,9 @@ def test_groups_are_consecutive_inputs_of_one_output_and_the_last_may_be_short()
     params = random_params()
     down = np.asarray(params["blocks"]["mlp"]["down"]["kernel"])  # [2, 64, 16]
     spec = QuantSpec(granularity="group", group_size=24)
-    got = quantize(params, masks.none(params), spec, CONFIG)["blocks"]["mlp"]["down"]["kernel"]
+    got = quantize_leaves(params, masks.none(params), spec, CONFIG)["blocks"]["mlp"]["down"][
+        "kernel"
+    ]
     pieces = [numpy_symmetric(down[:, i : i + 24], 4, (1,)) for i in (0, 24, 48)]
     np.testing.assert_array_equal(got, np.concatenate(pieces, axis=1))
 
@@ -100,7 +104,7 @@ def test_a_group_as_long_as_the_inputs_is_a_channel():
     params = random_params()
     group = QuantSpec(granularity="group", group_size=1000, symmetric=False)
     channel = QuantSpec(granularity="channel", symmetric=False)
-    a, b = (quantize(params, masks.none(params), spec, CONFIG) for spec in (group, channel))
+    a, b = (quantize_leaves(params, masks.none(params), spec, CONFIG) for spec in (group, channel))
     assert trees_equal(a, b)
 
 
@@ -125,7 +129,7 @@ def test_more_bits_and_finer_scales_are_better():
     params = random_params()
 
     def error(**options):
-        q = quantize(params, masks.none(params), QuantSpec(**options), CONFIG)
+        q = quantize_leaves(params, masks.none(params), QuantSpec(**options), CONFIG)
         squares = jax.tree.map(lambda a, b: float(jnp.sum((a - b) ** 2)), q, params)
         return sum(jax.tree.leaves(squares))
 
@@ -161,13 +165,13 @@ def test_zero_and_fully_protected_blocks_stay_finite():
 def test_protected_weights_and_other_leaves_are_stored_as_asked(dtype):
     params = random_params()
     spec = QuantSpec(protected_dtype=dtype)
-    got = quantize(params, masks.everything(params), spec, CONFIG)
+    got = quantize_leaves(params, masks.everything(params), spec, CONFIG)
     assert trees_equal(got, jax.tree.map(lambda w: w.astype(dtype).astype(jnp.float32), params))
 
 
 def test_norms_and_biases_are_not_touched_in_full_precision():
     params = random_params()
-    got = quantize(params, masks.none(params), QuantSpec(bits=2), CONFIG)
+    got = quantize_leaves(params, masks.none(params), QuantSpec(bits=2), CONFIG)
     assert trees_equal(got["norm"], params["norm"])
 
 
@@ -177,19 +181,23 @@ def test_protected_weights_in_int8_have_one_scale_per_tensor():
     mask = masks.by_magnitude(params, fraction=0.1)
     flags = np.asarray(mask["blocks"]["mlp"]["up"]["kernel"])
     spec = QuantSpec(bits=3, protected_dtype="int8")
-    got = np.asarray(quantize(params, mask, spec, CONFIG)["blocks"]["mlp"]["up"]["kernel"])
+    got = np.asarray(quantize_leaves(params, mask, spec, CONFIG)["blocks"]["mlp"]["up"]["kernel"])
     for layer in range(CONFIG.layers):
         kept = kernel[layer][flags[layer]]
         scale = np.abs(kept).max() / np.float32(127)
         np.testing.assert_array_equal(got[layer][flags[layer]], np.round(kept / scale) * scale)
-    plain = quantize(params, mask, QuantSpec(bits=3), CONFIG)["blocks"]["mlp"]["up"]["kernel"]
+    plain = quantize_leaves(params, mask, QuantSpec(bits=3), CONFIG)["blocks"]["mlp"]["up"][
+        "kernel"
+    ]
     np.testing.assert_array_equal(got[~flags], np.asarray(plain)[~flags])
 
 
 def test_eligibility_policies():
     params = random_params()
     for policy in ("matrices", "weights", "everything"):
-        got = quantize(params, masks.none(params), QuantSpec(bits=2, eligible=policy), CONFIG)
+        got = quantize_leaves(
+            params, masks.none(params), QuantSpec(bits=2, eligible=policy), CONFIG
+        )
         changed = map_leaves(lambda p, a, b: bool(jnp.any(a != b)), got, params)
         for path, flag in leaf_paths(changed).items():
             assert flag == is_eligible(path, policy), (policy, path)
@@ -198,7 +206,7 @@ def test_eligibility_policies():
 def test_seed_protocol_quantizer():
     params = random_params()
     mask = masks.by_magnitude(params, fraction=0.1, eligible="weights", ties="all")
-    got = leaf_paths(quantize(params, mask, SEED_SPEC, CONFIG))
+    got = leaf_paths(quantize_leaves(params, mask, SEED_SPEC, CONFIG))
     for path, w in leaf_paths(params).items():
         w = np.asarray(w)
         axes = tuple(range(1, w.ndim)) if path.startswith("blocks") else None
@@ -234,12 +242,14 @@ def test_jit_equals_eager_and_compiles_once_for_masks_of_one_shape():
 
     def traced(params, mask):
         traces.append(1)
-        return quantize(params, mask, QuantSpec(), CONFIG)
+        return quantize_leaves(params, mask, QuantSpec(), CONFIG)
 
     compiled = jax.jit(traced)
     for fraction in (0.01, 0.1, 0.5):
         mask = masks.by_magnitude(params, fraction=fraction)
-        assert trees_equal(compiled(params, mask), quantize(params, mask, QuantSpec(), CONFIG))
+        assert trees_equal(
+            compiled(params, mask), quantize_leaves(params, mask, QuantSpec(), CONFIG)
+        )
     assert len(traces) == 1
 
 
@@ -270,10 +280,10 @@ def test_bad_choice(field):
 def test_params_or_mask_of_another_model():
     params, other = random_params(), random_params(SEPARATE)
     with pytest.raises(InputError, match="`params` and the model differ"):
-        quantize(other, masks.none(other), QuantSpec(), CONFIG)
+        quantize_leaves(other, masks.none(other), QuantSpec(), CONFIG)
     with pytest.raises(InputError, match="`mask` and the model differ"):
-        quantize(params, masks.none(other), QuantSpec(), CONFIG)
+        quantize_leaves(params, masks.none(other), QuantSpec(), CONFIG)
     mask = masks.none(params)
     mask["norm"]["scale"] = np.zeros(3, bool)
     with pytest.raises(InputError, match=r"`mask` at norm/scale has shape \(3,\)"):
-        quantize(params, mask, QuantSpec(), CONFIG)
+        quantize_leaves(params, mask, QuantSpec(), CONFIG)

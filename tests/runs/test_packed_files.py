@@ -21,7 +21,7 @@ from jaxprotect.models.hub import REFERENCE_FOLDER
 from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.quantization.packed_params import is_packed, unpack_params
-from jaxprotect.quantization.quantize import quantize
+from jaxprotect.quantization.quantize import quantize_leaves
 from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs import packed_files
@@ -29,7 +29,7 @@ from jaxprotect.runs.export import export_hf
 from jaxprotect.runs.packed_files import pack, packed_file_size
 from jaxprotect.runs.packed_loading import load_model, load_packed, read_manifest
 from jaxprotect.selection import masks
-from tests.models.tiny_models import CONFIGS, GPT2
+from tests.models.tiny_models import EVERY, GPT2
 from tests.quantization.packing_cases import CASES, mixed_bits, name_of, random_mask
 from tests.tiny import random_params
 
@@ -91,16 +91,16 @@ def test_the_file_has_the_size_that_shapes_and_flags_predict(tmp_path, found):
     assert arrays.keys() == manifest["sha256"].keys()
 
 
-@pytest.mark.parametrize("name", ["gpt2", *map(slow, [*CONFIGS][1:])])
+@pytest.mark.parametrize("name", ["gpt2", *map(slow, [*EVERY][1:])])
 def test_a_loaded_model_unpacks_to_the_quantized_one(tmp_path, name):
-    model = model_of(replace(CONFIGS[name], norm_epsilon=1e-5))
+    model = model_of(replace(EVERY[name], norm_epsilon=1e-5))
     mask = random_mask(model.params, 2)
     with jax.disable_jit():
         pack(tmp_path / "model", model, mask, SPEC)
         loaded = load_model(tmp_path / "model")
         assert loaded.config == model.config
         assert is_packed(loaded.params)
-        dense = quantize(model.params, mask, SPEC, model.config)
+        dense = quantize_leaves(model.params, mask, SPEC, model.config)
     unpacked = unpack_params(loaded.params, model.config)
     for a, b in zip(jax.tree.leaves(unpacked), jax.tree.leaves(dense), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -117,7 +117,7 @@ def test_compensated_params_are_packed_in_place_of_the_models(tmp_path):
     mask = masks.none(other)
     with jax.disable_jit():
         pack(tmp_path / "model", model, mask, SPEC, params=other)
-        dense = quantize(other, mask, SPEC, GPT2)
+        dense = quantize_leaves(other, mask, SPEC, GPT2)
         loaded = load_packed(tmp_path / "model")
     unpacked = unpack_params(loaded.params, GPT2)
     np.testing.assert_array_equal(unpacked["embed"]["tokens"], dense["embed"]["tokens"])
@@ -264,7 +264,7 @@ def torch_nats(folder: Path, tokens: np.ndarray) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "opt", "neox", "bloom", "llama", "mistral", "qwen2"])
 def test_torch_gets_the_packed_models_nats_from_its_export(tmp_path, name):
-    config = replace(CONFIGS[name], norm_epsilon=1e-5)
+    config = replace(EVERY[name], norm_epsilon=1e-5)
     packed_folder(tmp_path / "packed", config)
     loaded = load_packed(tmp_path / "packed")
     export_hf(tmp_path / "hf", loaded)

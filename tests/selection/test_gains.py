@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxprotect.errors import InputError
-from jaxprotect.quantization.quantize import quantize
+from jaxprotect.quantization.quantize import quantize_leaves
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection import masks
 from jaxprotect.selection.gains import (
@@ -37,7 +37,7 @@ def params():
 def test_errors_are_what_plain_quantization_does(params, spec):
     nothing = masks.none(params)
     found = rounding(params, nothing, spec).error
-    quantized = leaf_paths(quantize(params, nothing, spec, CONFIG))
+    quantized = leaf_paths(quantize_leaves(params, nothing, spec, CONFIG))
     for path, error in found.items():
         expected = np.square(quantized[path] - leaf_paths(params)[path])
         np.testing.assert_allclose(error, expected, rtol=1e-3, atol=1e-9, err_msg=path)
@@ -121,7 +121,7 @@ def test_predicted_damage_leaves_out_what_is_protected(params):
     mask = masks.by_magnitude(params, fraction=0.1)
     rounded = rounding(params, mask, spec)
     damage = predicted_damage(ones, rounded, mask)
-    quantized = quantize(params, mask, spec, CONFIG)
+    quantized = quantize_leaves(params, mask, spec, CONFIG)
     lost = sum(
         float(jnp.sum(jnp.square(q - w)))
         for q, w in zip(leaf_paths(quantized).values(), leaf_paths(params).values(), strict=True)

@@ -6,7 +6,7 @@ import pytest
 
 from jaxprotect.errors import InputError
 from jaxprotect.quantization.precision import WIDTHS, bits_of_units, uniform_bits, unit_ids
-from jaxprotect.quantization.quantize import quantize
+from jaxprotect.quantization.quantize import quantize_leaves
 from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.quantization.tensor_size import marginal_bits
@@ -46,7 +46,7 @@ def mixed(params):
 
 def lost(params, squares, spec, mask, bits):
     """1/2 sum F (Q(w) - w)^2 of the truly quantized model, by language."""
-    quantized = leaf_paths(quantize(params, mask, spec, CONFIG, bits=bits))
+    quantized = leaf_paths(quantize_leaves(params, mask, spec, CONFIG, bits=bits))
     return {
         name: 0.5
         * sum(
@@ -64,7 +64,7 @@ def test_errors_under_bits_are_those_of_the_mixed_quantizer(params, squares, mix
     spec = QuantSpec(bits=3, symmetric=symmetric)
     nothing = masks.none(params)
     found = rounding(params, nothing, spec, mixed)
-    quantized = leaf_paths(quantize(params, nothing, spec, CONFIG, bits=mixed))
+    quantized = leaf_paths(quantize_leaves(params, nothing, spec, CONFIG, bits=mixed))
     for path, error in found.error.items():
         expected = np.square(quantized[path] - leaf_paths(params)[path])
         np.testing.assert_allclose(error, expected, rtol=1e-3, atol=1e-9, err_msg=path)

@@ -15,7 +15,7 @@ from jaxprotect.evaluation.loss import sentence_nats
 from jaxprotect.models.model import Model
 from jaxprotect.models.prefill import make_prefix
 from jaxprotect.models.prefix import round_prefix
-from jaxprotect.quantization.quantize import quantize
+from jaxprotect.quantization.quantize import quantize_leaves
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.selection import masks
 from jaxprotect.selection.prefix_choice import choose_prefix, frequent_tokens, pivot_tokens
@@ -23,7 +23,7 @@ from jaxprotect.selection.prefix_learning import PrefixLearning, learn_prefix
 from tests.evaluation.test_encoding import BOS, CONFIG, LETTERS, byte_tokenizer, random_params
 
 PARAMS = random_params(0)
-QUANTIZED = quantize(PARAMS, masks.none(PARAMS), QuantSpec(bits=2), CONFIG)
+QUANTIZED = quantize_leaves(PARAMS, masks.none(PARAMS), QuantSpec(bits=2), CONFIG)
 MODEL = Model(config=CONFIG, params=PARAMS, tokenizer=byte_tokenizer(), name="tiny")
 ENCODED = encode(MODEL, LETTERS, prefix_tokens=4)
 BASE = evaluate_encoded(PARAMS, ENCODED, CONFIG)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxprotect.errors import InputError
-from jaxprotect.evaluation.encoding import Batch, Encoded
+from jaxprotect.evaluation.batches import Batch
+from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.loss import sentence_nats
 from jaxprotect.models.transformer import forward, hidden_states, unembed
 from jaxprotect.selection.sensitivity import iterate_sensitivity, language_statistics
@@ -101,7 +102,7 @@ def test_they_are_the_sums_of_per_sentence_gradients(name):
         assert found.tokens == sum(len(row) - 1 for row in own)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "neox"])
+@pytest.mark.parametrize("name", ["gpt2", pytest.param("neox", marks=pytest.mark.slow)])
 def test_batches_and_padding_change_nothing_but_rounding(name):
     params, config = model_of(name)
     whole = language_statistics(params, ENCODED, config, language="eng_Latn")
@@ -142,7 +143,7 @@ def test_all_languages_together_are_the_sum_of_each():
     assert (summed.sentences, summed.tokens) == (pooled.sentences, pooled.tokens)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "opt"])
+@pytest.mark.parametrize("name", ["gpt2", pytest.param("opt", marks=pytest.mark.slow)])
 def test_drawn_labels_give_the_models_own_fisher_matrix(name):
     """E over labels of g^2 is sum_t sum_v p_tv g_tv^2, the diagonal of the exact matrix."""
     params, config = model_of(name)

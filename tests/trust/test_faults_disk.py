@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from experiments import exp_011
-from experiments.common import main as experiment
+from experiments.command_line import main as experiment
 from jaxprotect import disk
 from jaxprotect.cli import main
 from jaxprotect.endings import end_in_one_line

@@ -11,7 +11,7 @@ from experiments.common import Setup, load_inputs, manifest
 from jaxprotect.endings import end_in_one_line
 from jaxprotect.errors import InputError
 from jaxprotect.evaluation import evaluate as evaluate_module
-from jaxprotect.evaluation.encoding import Batch
+from jaxprotect.evaluation.batches import Batch
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs import sweep as sweep_module
 from jaxprotect.runs.results import open_run, read_run
@@ -78,7 +78,7 @@ def test_a_sweep_without_memory_keeps_its_rows_and_goes_on_in_smaller_batches(
     whole = run(setup, tmp_path / "whole")
     batches = len(whole.batches)
     largest = max(batch.tokens.size for batch in whole.batches)
-    exhausting(monkeypatch, evaluate_module, "_batch_nats", error, from_call=2 * batches + 1)
+    exhausting(monkeypatch, evaluate_module, "batch_nats", error, from_call=2 * batches + 1)
     with pytest.raises(InputError, match=f"try `batch_tokens` {largest // 2}$") as refused:
         run(setup, tmp_path / "run")
     assert "\n" not in str(refused.value)
@@ -99,7 +99,7 @@ def test_a_sweep_without_memory_continued_in_the_same_batches_ends_the_same(
     setup, tmp_path, monkeypatch
 ):
     batches = len(run(setup, tmp_path / "whole").batches)
-    exhausting(monkeypatch, evaluate_module, "_batch_nats", OUT_OF_MEMORY[0], from_call=3 * batches)
+    exhausting(monkeypatch, evaluate_module, "batch_nats", OUT_OF_MEMORY[0], from_call=3 * batches)
     with pytest.raises(InputError, match="out of memory"):
         run(setup, tmp_path / "run")
     monkeypatch.undo()
@@ -109,7 +109,7 @@ def test_a_sweep_without_memory_continued_in_the_same_batches_ends_the_same(
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["device", "host"])
 def test_gradients_without_memory_name_a_smaller_batch(error, monkeypatch):
-    exhausting(monkeypatch, sensitivity_module, "_row_statistics", error, from_call=1)
+    exhausting(monkeypatch, sensitivity_module, "row_statistics", error, from_call=1)
     with pytest.raises(InputError, match=r"in a batch of \d+ x \d+ tokens.*`batch_tokens` \d+$"):
         language_statistics(random_params(CONFIG), ENCODED, CONFIG, language="eng_Latn")
 
@@ -117,14 +117,14 @@ def test_gradients_without_memory_name_a_smaller_batch(error, monkeypatch):
 def test_one_row_that_is_too_large_is_not_blamed_on_the_batch(monkeypatch):
     batch = ENCODED.batches[0]
     row = {name: value[:1] for name, value in vars(batch).items()}
-    exhausting(monkeypatch, evaluate_module, "_batch_nats", OUT_OF_MEMORY[0], from_call=1)
+    exhausting(monkeypatch, evaluate_module, "batch_nats", OUT_OF_MEMORY[0], from_call=1)
     with pytest.raises(InputError, match="a smaller `batch_tokens` cannot help"):
         evaluate_module.evaluate_encoded({}, replace(ENCODED, batches=(Batch(**row),)), CONFIG)
 
 
 def test_other_errors_of_the_device_are_not_taken_for_it(monkeypatch):
     error = jax.errors.JaxRuntimeError("INTERNAL: something else")
-    exhausting(monkeypatch, evaluate_module, "_batch_nats", error, from_call=1)
+    exhausting(monkeypatch, evaluate_module, "batch_nats", error, from_call=1)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         evaluate_module.evaluate_encoded({}, ENCODED, CONFIG)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import exp_011
-from experiments.common import main as experiment
+from experiments.command_line import main as experiment
 from jaxprotect.disk import locked
 from jaxprotect.endings import INTERRUPTED, TERMINATED, end_in_one_line
 from jaxprotect.errors import InputError

@@ -22,7 +22,7 @@ from jaxprotect.models.config_files import load_config
 from jaxprotect.models.families import FAMILIES
 from jaxprotect.models.tokenizer_files import read_tokenizer
 from jaxprotect.trees import leaf_paths
-from tests.models.tiny_models import CONFIGS, GPT2
+from tests.models.tiny_models import EVERY, GPT2, MASKED
 from tests.tiny import random_params
 from tests.trust.mutations import damaged_bytes, damaged_json, memory_limit, read_or_refusal, seeds
 
@@ -92,10 +92,10 @@ def test_an_index_is_refused_or_leads_to_the_same_weights(folder, cases):
     assert 0 < accepted < len(cases)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "opt", "neox", "bloom", "llama", "qwen2"])
+@pytest.mark.parametrize("name", ["gpt2", "opt", "neox", "bloom", "llama", "qwen2", *MASKED])
 @seeds(100, 600)
 def test_a_config_is_refused_or_read_as_its_fields_say(tmp_path, name, cases):
-    config = CONFIGS[name]
+    config = EVERY[name]
     folder = tmp_path / "model"
     save_model_folder(folder, random_params(config), config)
     path, accepted = folder / "config.json", 0
