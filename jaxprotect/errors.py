@@ -28,6 +28,21 @@ def reason_of(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def listed(names: Iterable[object], most: int = 6) -> str:
+    """Names in backticks, for a message; of many the first, and how many more.
+
+    Args:
+        names: what there is.
+        most: names to show.
+
+    Returns:
+        The names, separated by commas.
+    """
+    every = list(names)
+    shown = ", ".join(f"`{name}`" for name in every[:most])
+    return f"{shown} and {len(every) - most} more" if len(every) > most else shown
+
+
 def unknown_name(
     argument: str, value: object, allowed: Iterable[object], *, verb: str = "is"
 ) -> InputError:
