@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, listed
 from jaxprotect.host_arrays import array_of_parts, on_host
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import write_config
@@ -43,11 +43,6 @@ WeightDtype = Literal["float32", "float16", "bfloat16"]
 _DTYPES: tuple[str, ...] = ("float32", "float16", "bfloat16")
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(f"`{name}`" for name in names[:3]) + more
-
-
 def _assign(
     tensors: dict[str, StoredTensor], config: ModelConfig, *, flax: bool
 ) -> dict[tuple[str, int | None], tuple[str, Slot]]:
@@ -61,7 +56,9 @@ def _assign(
     unknown = sorted(name for name in tensors if name not in accepted)
     if unknown:
         expected = f"the weights of a {config.family} model with {config.layers} layers"
-        raise InputError(f"unknown tensor {_some(unknown)} in the checkpoint; allowed: {expected}")
+        raise InputError(
+            f"unknown tensor {listed(unknown, 3)} in the checkpoint; allowed: {expected}"
+        )
     assigned: dict[tuple[str, int | None], tuple[str, Slot]] = {}
     repeats = repeated_names(config)
     for name in sorted(tensors):
@@ -78,8 +75,9 @@ def _assign(
     missing = sorted(n for n, slot in needed.items() if (slot.leaf, slot.layer) not in assigned)
     if missing:
         raise InputError(
-            f"missing tensor {_some(missing)}: the checkpoint has {len(needed) - len(missing)} of "
-            f"the {len(needed)} that a {config.family} model with {config.layers} layers needs"
+            f"missing tensor {listed(missing, 3)}: the checkpoint has "
+            f"{len(needed) - len(missing)} of the {len(needed)} that a {config.family} model with "
+            f"{config.layers} layers needs"
         )
     return assigned
 
