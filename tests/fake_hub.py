@@ -5,20 +5,21 @@ import re
 import shutil
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import jax
 import numpy as np
 import pytest
-from huggingface_hub import close_session, constants
+from huggingface_hub import constants
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from jaxprotect.models.checkpoint import save_model_folder
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.hub_files import CONVERSION_BOT, CONVERSION_TITLE
 from jaxprotect.models.transformer import parameter_shapes
+from tests import hub_server
 
 CONFIG = ModelConfig(
     family="gpt2",
@@ -207,17 +208,12 @@ def fake_hub(monkeypatch, tmp_path):
     """Start the fake hub; returns its repositories, to be filled by the test."""
     over = threading.Event()
     handler = type("Handler", (_FakeHub,), {"repos": {}, "requests": [], "over": over})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    server = hub_server.start(handler)
     point_at(monkeypatch, f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    close_session()
-    yield handler
-    over.set()
-    server.shutdown()
-    server.server_close()
-    close_session()
+    with hub_server.reached(server, monkeypatch):
+        yield handler
+        over.set()
 
 
 def point_at(monkeypatch, endpoint):
