@@ -15,6 +15,7 @@ from jaxprotect.commands.export import Export
 from jaxprotect.commands.minimal_set import MinimalSet
 from jaxprotect.commands.pack import Pack
 from jaxprotect.commands.parsing import parse
+from jaxprotect.commands.plan import Plan
 from jaxprotect.commands.recommend import Recommend
 from jaxprotect.commands.report import Report
 from jaxprotect.commands.sensitivity import Sensitivity
@@ -30,6 +31,7 @@ GROUPS: dict[str, dict[str, type]] = {
         "universe": Universe,
         "evaluate": Evaluate,
         "sensitivity": Sensitivity,
+        "plan": Plan,
     },
     "choose": {"minimal-set": MinimalSet, "recommend": Recommend},
     "write": {"pack": Pack, "export": Export, "report": Report},

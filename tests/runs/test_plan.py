@@ -1,0 +1,64 @@
+"""Plans: counted bytes, and peaks that a process really has."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxprotect.errors import InputError
+from jaxprotect.runs.plan import Rates, Work, plan
+from tests.runs.peak_child import LENGTH, SHAPES
+from tests.tiny import CONFIG
+
+ROOT = Path(__file__).parents[2]
+TOLERANCE = 0.15
+"""Of a measured peak."""
+
+
+def test_what_lies_on_a_device_is_counted():
+    made = plan(CONFIG, work=Work(length=8, tokens=1000))
+    weights = 4 * made.parameters
+    steps = {step.name: step for step in made.steps}
+    assert steps["evaluate"].weights == weights
+    assert steps["statistics"].weights == 7 * weights
+    assert steps["quantize"].weights == 2 * weights + made.parameters
+    assert made.peak.bytes == max(step.bytes for step in made.steps)
+    rows = made.rows(Rates(forward=1e9, backward=2e9))
+    products = made.parameters - 24 * 16  # positions are looked up; norms and biases are small
+    assert rows[0]["seconds"] == pytest.approx(2 * products * 1000 / 1e9, rel=0.1)
+    assert rows[-1]["seconds"] == 10 * rows[0]["seconds"]
+
+
+def test_a_sentence_longer_than_the_context_is_refused():
+    with pytest.raises(InputError, match="`length` is 25; the model's context allows 1 to 24"):
+        plan(CONFIG, work=Work(length=25))
+
+
+@pytest.mark.slow
+def test_devices_that_are_not_there_share_the_weights():
+    command = ["plan", "--model", "gpt2", "--rate", "1", "--json", "--mesh"]
+    reports = []
+    for mesh in ("data=1,model=1", "data=2,model=4"):
+        line = [sys.executable, "-m", "jaxprotect.cli", *command, mesh]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=True)
+        reports.append(json.loads(done.stdout))
+    alone, split = ({step["name"]: step for step in of["steps"]} for of in reports)
+    assert reports[1]["devices"] == 8
+    # GPT-2's vocabulary, 50,257, is odd: its table, 31 %, is repeated.
+    share = split["evaluate"]["weights"] / alone["evaluate"]["weights"]
+    assert 0.31 + 0.69 / 4 < share < 0.31 + 0.69 / 4 + 0.02
+    assert split["evaluate"]["seconds"] == pytest.approx(alone["evaluate"]["seconds"] / 8)
+    assert split["statistics"]["bytes"] < alone["statistics"]["bytes"] / 2
+
+
+@pytest.mark.slow
+def test_a_process_has_the_planned_peaks():
+    line = [sys.executable, "-m", "tests.runs.peak_child", "27M", "data=1,model=1"]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=True)
+    measured = json.loads(done.stdout)
+    made = plan(SHAPES["27M"], work=Work(length=LENGTH))
+    del measured["choose"]  # much of it lies on the host, beside the device
+    planned = {step.name: step.bytes for step in made.steps if step.name in measured}
+    assert planned == pytest.approx(measured, rel=TOLERANCE)
