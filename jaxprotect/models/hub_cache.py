@@ -1,26 +1,24 @@
 """What the hub cache holds of a repository."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, errors, snapshot_download
 from huggingface_hub.file_download import repo_folder_name
 
+from jaxprotect.errors import listed
+from jaxprotect.models.hub_files import needed_names
 from jaxprotect.models.tokenizer_files import TOKENIZER_FILES
-from jaxprotect.models.weight_files import FLAX, INDEX, safetensors_of
+from jaxprotect.models.weight_files import INDEX
 
 
-def needed_names(names: Iterable[str]) -> list[str]:
-    """Of the files of a commit those that a model needs; none where its weights cannot be read."""
-    names = set(names)
-    weights = safetensors_of(names) or sorted({FLAX} & names)
-    wanted = {"config.json", *TOKENIZER_FILES, *weights}
-    return sorted(wanted & names) if weights and "config.json" in names else []
+def commit_folder(repo: str, commit: str) -> Path:
+    """Where the cache keeps the files of a commit; it need not be there."""
+    return _commits_folder(repo) / commit
 
 
 def cached_names(repo: str, commit: str) -> set[str]:
     """The files of a commit that are in the cache."""
-    folder = _snapshots(repo) / commit
+    folder = commit_folder(repo, commit)
     return {file.name for file in folder.iterdir()} if folder.is_dir() else set()
 
 
@@ -40,24 +38,27 @@ def cached_folder(repo: str, revision: str | None, *, weights: bool) -> Path | N
     except errors.RevisionResolutionError:
         return None
     commit = found.resolved
-    names = cached_names(repo, commit)
-    have = _is_whole(repo, commit, names) if weights else "config.json" in names
-    return _snapshots(repo) / commit if have else None
+    have = _is_whole(repo, commit) if weights else "config.json" in cached_names(repo, commit)
+    return commit_folder(repo, commit) if have else None
 
 
-def whole_commits(repo: str) -> list[str]:
-    """The commits of which the config, the weights and the tokenizer are in the cache."""
-    commits = sorted(folder.name for folder in _snapshots(repo).glob("*"))
-    return [commit for commit in commits if _is_whole(repo, commit, cached_names(repo, commit))]
+def said_of_cache(repo: str) -> str:
+    """What the cache holds of a repository, for a message."""
+    commits = sorted(folder.name for folder in _commits_folder(repo).glob("*"))
+    if whole := [commit for commit in commits if _is_whole(repo, commit)]:
+        return f"whole there, to be given as `revision`: {listed(whole)}"
+    parts = [f"{listed(sorted(cached_names(repo, c)))} of {c[:12]}" for c in commits]
+    return f"only there: {', '.join(parts)}" if parts else "nothing of it is there"
 
 
-def _snapshots(repo: str) -> Path:
+def _commits_folder(repo: str) -> Path:
     cache = Path(constants.HF_HUB_CACHE)
     return cache / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
 
 
-def _is_whole(repo: str, commit: str, names: set[str]) -> bool:
-    needed = needed_names(names)
+def _is_whole(repo: str, commit: str) -> bool:
+    """Whether the config, the weights and the tokenizer of a commit are there."""
+    needed = needed_names(cached_names(repo, commit))
     if not needed:
         return False
     # The listing that was kept with the files says whether a shard is missing.

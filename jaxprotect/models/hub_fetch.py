@@ -5,23 +5,23 @@ all hosts, so that a branch that moves meanwhile mixes nothing. No code of a rep
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.utils import validate_repo_id
+from tqdm.asyncio import tqdm_asyncio as tqdm  # what huggingface_hub asks for
 
+from jaxprotect import progress
 from jaxprotect.hosts import told
 from jaxprotect.models.config_files import load_config
-from jaxprotect.models.hub_bars import download_bar
-from jaxprotect.models.hub_cache import cached_folder, cached_names, needed_names
-from jaxprotect.models.hub_files import HubFiles, files_at, needed_files
-from jaxprotect.models.hub_requests import Asked, explained, is_unreachable
-from jaxprotect.progress import tell
-
-WAITS = (1.0, 2.0, 4.0)
-"""Seconds before the questions are asked again."""
+from jaxprotect.models.hub_cache import cached_folder, cached_names, commit_folder
+from jaxprotect.models.hub_errors import explained
+from jaxprotect.models.hub_files import HubFiles, files_at, needed_files, needed_names
+from jaxprotect.models.hub_requests import WAITS, Requests, is_unreachable
 
 
 def fetch(repo: str, revision: str | None, *, weights: bool) -> tuple[Path, str]:
@@ -43,70 +43,89 @@ def fetch(repo: str, revision: str | None, *, weights: bool) -> tuple[Path, str]
     """
 
     def ask() -> dict[str, Any]:
-        with explained(repo, revision, asked := Asked()):
+        with explained(repo, revision, requests := Requests()):
             validate_repo_id(repo)
-            return asdict(_ask(repo, revision, asked, weights=weights))
+            return asdict(_files(repo, revision, requests, weights=weights))
 
     files = HubFiles(**(told(ask) if weights else ask()))
-    with explained(repo, files.commit, asked := Asked()):
-        folder = cached_folder(repo, files.commit, weights=weights)
-        return folder or _download(repo, files, asked), files.commit
+    with explained(repo, files.commit, requests := Requests()):
+        _download(repo, files, requests)
+    return commit_folder(repo, files.commit), files.commit
 
 
-def _ask(repo: str, revision: str | None, asked: Asked, *, weights: bool) -> HubFiles:
-    """The files to fetch, or the commit in the cache where the hub does not answer."""
-    for wait in (*WAITS, None):
-        try:
-            with asked.limited(in_all=True):
-                return _needed(repo, revision, weights=weights)
-        except Exception as error:
-            if not is_unreachable(error):
-                raise
-            if folder := cached_folder(repo, revision, weights=weights):
-                if not constants.HF_HUB_OFFLINE:
-                    tell(f"{repo}: the hub cannot be reached; the cache has {folder.name[:12]}")
-                return _cached(folder)
-            if constants.HF_HUB_OFFLINE or wait is None or asked.is_over:
-                raise
-            time.sleep(wait)
-    raise AssertionError  # the last round returns or raises
+def _files(repo: str, revision: str | None, requests: Requests, *, weights: bool) -> HubFiles:
+    """The files that are needed, as the hub has them; as the cache has them if it is away."""
+    cached = cached_folder(repo, revision, weights=weights)
+
+    def ask() -> HubFiles:
+        api = HfApi()
+        commit = api.resolve_revision(repo, revision=revision).resolved
+        files = files_at(api, repo, commit)
+        folder = Path(hf_hub_download(repo, "config.json", revision=commit)).parent
+        if not weights:
+            return HubFiles(commit=commit, sizes={"config.json": files.sizes["config.json"]})
+        return needed_files(api, repo, files, load_config(folder).family)
+
+    try:
+        return requests.retried(ask, waits=() if cached else WAITS, in_all=True)
+    except Exception as error:
+        if cached is None or not is_unreachable(error):
+            raise
+    if not constants.HF_HUB_OFFLINE:
+        progress.tell(f"{repo}: the hub cannot be reached; the cache has {cached.name[:12]}")
+    sizes = {file.name: file.stat().st_size for file in cached.iterdir()}
+    needed = needed_names(sizes) if weights else ["config.json"]
+    return HubFiles(commit=cached.name, sizes={name: sizes[name] for name in needed})
 
 
-def _needed(repo: str, revision: str | None, *, weights: bool) -> HubFiles:
-    api = HfApi()
-    commit = api.resolve_revision(repo, revision=revision).resolved
-    files = files_at(api, repo, commit)
-    folder = Path(hf_hub_download(repo, "config.json", revision=commit)).parent
-    if not weights:
-        return HubFiles(commit=commit, sizes={"config.json": files.sizes["config.json"]})
-    return needed_files(api, repo, files, load_config(folder).family)
+def _download(repo: str, files: HubFiles, requests: Requests) -> None:
+    """Fetch what the cache lacks, after a line on how much that is."""
+    missing = sorted(files.sizes.keys() - cached_names(repo, files.commit))
+    if not missing:
+        return
+    size = sum(files.sizes[name] for name in missing) / 1e6
+    progress.tell(
+        f"{repo} at {files.commit[:12]}: fetching {len(missing)} "
+        f"{'file' if len(missing) == 1 else 'files'}, {size:,.1f} MB, "
+        f"into {constants.HF_HUB_CACHE}"
+    )
+
+    def fetch_all() -> None:
+        with _bar(repo) as bar:
+            snapshot_download(repo, revision=files.commit, allow_patterns=missing, tqdm_class=bar)
+
+    requests.retried(fetch_all)
 
 
-def _cached(folder: Path) -> HubFiles:
-    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
-    needed = needed_names(sizes) or ["config.json"]
-    return HubFiles(commit=folder.name, sizes={name: sizes[name] for name in needed})
+@contextmanager
+def _bar(desc: str) -> Iterator[type[tqdm]]:
+    """A `tqdm_class` for `snapshot_download` that keeps to the rules of `progress`.
 
+    Of its three bars, of files, of bytes received and of bytes written, only the last is shown.
+    They are closed when the block ends, which `snapshot_download` does not do.
+    """
+    opened: list[tqdm] = []
 
-def _download(repo: str, files: HubFiles, asked: Asked) -> Path:
-    if missing := files.sizes.keys() - cached_names(repo, files.commit):
-        tell(_sizes(repo, files, missing))
-    wanted = sorted(files.sizes)
-    with asked.limited(in_all=False), download_bar(repo) as bar:
-        folder = snapshot_download(
-            repo, revision=files.commit, allow_patterns=wanted, tqdm_class=bar
-        )
-    return Path(folder)
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            shown = str(options.get("desc")).startswith("Reconstructing")
+            own = {"desc": desc, "bar_format": None, "leave": False, "delay": progress.DELAY}
+            hidden = not shown or progress.is_hidden()
+            super().__init__(*args, **options | own | {"disable": hidden})
+            opened.append(self)
 
+        def refresh(self, *args: Any, **options: Any) -> None:
+            """As tqdm's, but a bar that is refreshed by hand waits for its second too."""
+            if not self.disable and time.time() >= self.start_t + progress.DELAY:
+                super().refresh(*args, **options)
 
-def _sizes(repo: str, files: HubFiles, missing: set[str]) -> str:
-    """What is fetched to where, and what need not be."""
+        def set_description(self, *args: Any, **options: Any) -> None:
+            """What is fetched stays the description."""
 
-    def counted(names: set[str]) -> str:
-        size = sum(files.sizes[name] for name in names) / 1e6
-        return f"{len(names)} {'file' if len(names) == 1 else 'files'}, {size:,.1f} MB"
+        set_description_str = set_description
 
-    line = f"{repo} at {files.commit[:12]}: {counted(missing)}, to fetch"
-    line += f" into {constants.HF_HUB_CACHE}"
-    there = files.sizes.keys() - missing
-    return f"{line}; {counted(there)}, are there already" if there else line
+    try:
+        yield Bar
+    finally:
+        for bar in opened:
+            bar.close()

@@ -5,15 +5,16 @@ whole or in shards; else the hub's own safetensors conversion, an open pull requ
 parent is the commit asked for; else flax msgpack.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from huggingface_hub import HfApi, errors
 
-from jaxprotect.errors import InputError, listed
+from jaxprotect.errors import InputError
 from jaxprotect.models.families import get_family
-from jaxprotect.models.hub_cache import needed_names
 from jaxprotect.models.hub_requests import is_unreachable
-from jaxprotect.models.weight_files import FLAX, INDEX, MOST_NAMES, SINGLE, safetensors_of
+from jaxprotect.models.tokenizer_files import TOKENIZER_FILES
+from jaxprotect.models.weight_files import FLAX, INDEX, SINGLE, safetensors_of, weights_among
 
 CONVERSION_BOT = "SFconvertbot"
 CONVERSION_TITLE = "Adding `safetensors` variant of this model"
@@ -30,6 +31,14 @@ class HubFiles:
 
     commit: str
     sizes: dict[str, int]
+
+
+def needed_names(names: Iterable[str]) -> list[str]:
+    """Of the files of a commit those that a model needs; none where its weights cannot be read."""
+    names = set(names)
+    weights = safetensors_of(names) or sorted({FLAX} & names)
+    wanted = {"config.json", *TOKENIZER_FILES, *weights}
+    return sorted(wanted & names) if weights and "config.json" in names else []
 
 
 def files_at(api: HfApi, repo: str, commit: str) -> HubFiles:
@@ -52,8 +61,9 @@ def files_at(api: HfApi, repo: str, commit: str) -> HubFiles:
     )
     if "config.json" not in files.sizes:
         raise InputError(
-            f"`{repo}` at {commit[:12]} has no config.json; give a repository in the format of "
-            f"transformers; it holds {_named(files)}"
+            f"`{repo}` at {commit[:12]} has no config.json: found "
+            f"{weights_among(files.sizes) or 'no weights'}; give a repository in the format of "
+            "transformers"
         )
     return files
 
@@ -79,10 +89,10 @@ def needed_files(api: HfApi, repo: str, files: HubFiles, family: str) -> HubFile
         return replace(files, sizes={name: files.sizes[name] for name in needed})
     convert = f"{get_family(family).architecture}.from_pretrained({repo!r}).save_pretrained"
     raise InputError(
-        f"`{repo}` at {files.commit[:12]} has no weights that can be read; allowed are "
-        f"`{SINGLE}`, `{INDEX}` with its shards, and `{FLAX}`, as pickles are never loaded; "
-        f"convert it with `{convert}(FOLDER)` of transformers if you trust it, and give the "
-        f"folder; it holds {_named(files)}"
+        f"`{repo}` at {files.commit[:12]} has no weights that can be read: found "
+        f"{weights_among(files.sizes) or 'none'}, allowed `{SINGLE}`, `{INDEX}` with its shards, "
+        f"or `{FLAX}`, as pickles are never loaded; if you trust it, convert it once with "
+        f"`{convert}(FOLDER)` of transformers and give the folder"
     )
 
 
@@ -109,8 +119,3 @@ def _conversion(api: HfApi, repo: str, commit: str) -> HubFiles | None:
             if safetensors_of(files.sizes):
                 return files
     return None
-
-
-def _named(files: HubFiles) -> str:
-    largest_first = sorted(files.sizes, key=lambda name: (-files.sizes[name], name))
-    return listed(largest_first, MOST_NAMES) or "nothing"

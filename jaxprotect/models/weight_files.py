@@ -29,6 +29,12 @@ FLAX = "flax_model.msgpack"
 MOST_NAMES = 40
 """Of the files of a folder or repository that are named in a message."""
 
+_LIKE_WEIGHTS = (
+    *(".safetensors", ".msgpack", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".ot", ".onnx"),
+    *(".gguf", ".ggml", ".npz", ".tflite"),
+)
+"""How names of files of weights end, in whatever format."""
+
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 np.dtype(jnp.bfloat16)  # importing JAX registers bfloat16 with NumPy, which safetensors relies on
@@ -112,6 +118,19 @@ def safetensors_of(names: Iterable[str]) -> list[str]:
     if SINGLE in names:
         return [SINGLE]
     return [INDEX, *sorted(filter(_SHARD.fullmatch, names))] if INDEX in names else []
+
+
+def weights_among(names: Iterable[str]) -> str:
+    """Files of weights of any format, for a message; the shards of one file are one name.
+
+    Args:
+        names: all files of a repository.
+
+    Returns:
+        Their names in backticks; nothing if there are none.
+    """
+    found = {re.sub(r"-\d{5}-of-", "-*-of-", n) for n in names if n.endswith(_LIKE_WEIGHTS)}
+    return listed(sorted(found), MOST_NAMES)
 
 
 def _nothing_readable(folder: Path) -> str:
