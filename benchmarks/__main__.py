@@ -29,6 +29,7 @@ BENCHMARKS = (
     "bootstrap",
     "packed_product",
     "large_model",
+    "streamed_weights",
     "startup",
     "compile_depth",
 )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jaxprotect.evaluation.disparity import compare, disparity, disparity_table
     from jaxprotect.evaluation.evaluate import evaluate
     from jaxprotect.evaluation.power import power_curve, sentences_needed
+    from jaxprotect.evaluation.streamed import evaluate_streamed
     from jaxprotect.evaluation.texts import Texts, load_texts
     from jaxprotect.models.census import census, census_of
     from jaxprotect.models.checkpoint import save_model_folder
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from jaxprotect.models.model import Model
     from jaxprotect.models.prefill import make_prefix
     from jaxprotect.models.prefix import Prefix, prefix_bytes
+    from jaxprotect.models.stored_model import StoredModel
     from jaxprotect.models.transformer import forward
     from jaxprotect.quantization.packed_params import unpack_params
     from jaxprotect.quantization.quantize import quantize
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from jaxprotect.runs.packed_files import pack, packed_file_size
     from jaxprotect.runs.packed_loading import load_model, load_packed
     from jaxprotect.runs.remote_folder import working_folder
+    from jaxprotect.runs.stored_loading import open_model
     from jaxprotect.selection import masks, scores
     from jaxprotect.selection.criteria import quantization_delta
     from jaxprotect.selection.gains import expected_gain
@@ -59,6 +62,7 @@ _HOMES = {
     "Prefix": "models.prefix",
     "QuantSpec": "quantization.spec",
     "Search": "selection.search",
+    "StoredModel": "models.stored_model",
     "Target": "selection.targets",
     "Texts": "evaluation.texts",
     "census": "models.census",
@@ -68,6 +72,7 @@ _HOMES = {
     "disparity": "evaluation.disparity",
     "disparity_table": "evaluation.disparity",
     "evaluate": "evaluation.evaluate",
+    "evaluate_streamed": "evaluation.streamed",
     "expected_gain": "selection.gains",
     "export_hf": "runs.export",
     "find_minimal_set": "runs.minimal_run",
@@ -81,6 +86,7 @@ _HOMES = {
     "make_prefix": "models.prefill",
     "masks": "selection.masks",
     "on_mesh": "models.meshes",
+    "open_model": "runs.stored_loading",
     "overlap_matrix": "selection.overlap",
     "pack": "runs.packed_files",
     "packed_file_size": "runs.packed_files",
@@ -106,6 +112,7 @@ __all__ = [
     "Prefix",
     "QuantSpec",
     "Search",
+    "StoredModel",
     "Target",
     "Texts",
     "census",
@@ -115,6 +122,7 @@ __all__ = [
     "disparity",
     "disparity_table",
     "evaluate",
+    "evaluate_streamed",
     "expected_gain",
     "export_hf",
     "find_minimal_set",
@@ -128,6 +136,7 @@ __all__ = [
     "make_prefix",
     "masks",
     "on_mesh",
+    "open_model",
     "overlap_matrix",
     "pack",
     "packed_file_size",

@@ -5,7 +5,7 @@ inside the bin that matters: two passes, a few MiB at a time, counts in 64 bits.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
@@ -65,15 +65,34 @@ def kth_by_counting(leaves: Leaves, k: int) -> tuple[int, int, dict[str, int]]:
     Raises:
         InputError: NaN scores, named by leaf.
     """
+    return kth_of_read(list(leaves), lambda path: leaves[path], k)
+
+
+def kth_of_read(
+    paths: Sequence[str], read: Callable[[str], Array | np.ndarray], k: int
+) -> tuple[int, int, dict[str, int]]:
+    """`kth_by_counting` of scores that are read when they are counted, each leaf twice.
+
+    Args:
+        paths: the leaves, in the order of their ties.
+        read: leaf path -> its scores.
+        k: 1 to their number.
+
+    Returns:
+        As `kth_by_counting`.
+
+    Raises:
+        InputError: NaN scores, named by leaf.
+    """
     upper = np.zeros(2**16, np.int64)
-    for path, leaf in leaves.items():
-        for _, keys in _keys(path, leaf):
+    for path in paths:
+        for _, keys in _keys(path, read(path)):
             upper += np.bincount(keys >> 16, minlength=2**16)
     upper_bin, above_bin = _from_the_top(upper, k)
 
-    lower = {path: np.zeros(2**16, np.int64) for path in leaves}
-    for path, leaf in leaves.items():
-        for _, keys in _keys(path, leaf):
+    lower = {path: np.zeros(2**16, np.int64) for path in paths}
+    for path in paths:
+        for _, keys in _keys(path, read(path)):
             inside = keys[keys >> 16 == upper_bin]
             lower[path] += np.bincount(inside & 0xFFFF, minlength=2**16)
     lower_bin, above = _from_the_top(np.sum(list(lower.values()), axis=0), k - above_bin)

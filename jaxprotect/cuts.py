@@ -6,6 +6,7 @@ holds too many (ties), counting finds it instead, as it does on accelerators. No
 concatenated, and the result depends neither on the sample nor on how the leaves are sharded.
 """
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -71,20 +72,38 @@ def find_cut(
     if not 0 <= k <= total:
         raise InputError(f"`k` is {k}; the scores are {total}")
     if k == 0:
-        nothing = {path: np.int32(0) for path in leaves}
-        return Cut(key=jnp.uint32(2**32 - 1), ties=jax.tree.map(jnp.asarray, nothing))
-
+        return empty_cut(leaves)
     if is_elsewhere(leaves):
         found = kth_on_device(leaves, k)
     else:
         found = _kth_in_bracket(leaves, k, total) or kth_by_counting(leaves, k)
     key, above, equal = found
-    wanted = total if ties == "all" else k - above
+    sizes = {path: leaf.size for path, leaf in leaves.items()}
+    return cut_at(key, equal, sizes, total if ties == "all" else k - above)
+
+
+def empty_cut(paths: Iterable[str]) -> Cut:
+    """The cut that no score is above."""
+    return Cut(key=jnp.uint32(2**32 - 1), ties={path: jnp.int32(0) for path in paths})
+
+
+def cut_at(key: int, equal: dict[str, int], sizes: dict[str, int], wanted: int) -> Cut:
+    """The cut at a score, with some of the scores that are equal to it.
+
+    Args:
+        key: order key of the score.
+        equal: leaf path -> how many scores are equal, first leaves first.
+        sizes: leaf path -> how many scores there are.
+        wanted: how many of the equal ones are in.
+
+    Returns:
+        The cut.
+    """
     taken = {}
-    for path, leaf in leaves.items():
+    for path, count in equal.items():
         # All of a leaf's ties: its size says so without a running count in `above_cut`.
-        taken[path] = leaf.size if wanted >= equal[path] else wanted
-        wanted -= min(wanted, equal[path])
+        taken[path] = sizes[path] if wanted >= count else wanted
+        wanted -= min(wanted, count)
     largest = np.iinfo(np.int32).max
     return Cut(
         key=jnp.uint32(key),

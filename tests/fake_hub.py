@@ -15,6 +15,7 @@ import pytest
 from huggingface_hub import constants
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from jaxprotect.models import hub_requests
 from jaxprotect.models.checkpoint import save_model_folder
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.hub_files import CONVERSION_BOT, CONVERSION_TITLE
@@ -241,5 +242,6 @@ def hurried(monkeypatch):
     """Half a second of patience, and no pauses to speak of."""
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
+    monkeypatch.setattr(hub_requests, "WAITS", (0.01, 0.02, 0.04))
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)

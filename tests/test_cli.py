@@ -5,15 +5,18 @@ import io
 import json
 import os
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from flax import serialization
 from huggingface_hub import constants
 
 from jaxprotect.cli import main
 from jaxprotect.models import hub_listing
 from jaxprotect.models.hub import load_model
+from jaxprotect.runs import stored_loading
 from jaxprotect.runs.mask_files import load_mask, save_mask
 from jaxprotect.selection import masks
 from tests.hub_server import reached
@@ -116,6 +119,34 @@ def test_evaluate(tiny, capsys):
     main([*base, "--quantize", "--json"])
     worst = json.loads(capsys.readouterr().out)["summary"]["worst_language"]
     assert worst in ("eng_Latn", "heb_Hebr")
+
+
+def test_evaluate_with_weights_in_files(tiny, tmp_path, monkeypatch, capsys):
+    words = ["evaluate", "--model", tiny, "--languages", "eng_Latn", "--draws", "200", "--json"]
+    quantized = [*words, "--quantize", "--bits", "3", "--protect", "0.1"]
+    found = {}
+    for place in ("memory", "files"):
+        main([*quantized, "--weights", place])
+        captured = capsys.readouterr()
+        found[place] = json.loads(captured.out)
+        assert captured.err == ""
+    assert found["files"] == found["memory"]
+    # They stay there by themselves where memory is short, and it is said.
+    monkeypatch.setattr(stored_loading, "free_bytes", lambda device: 2**18)
+    main(quantized)
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == found["memory"]
+    assert "0.0 GiB of memory are free: they stay in their files, block by block" in captured.err
+    monkeypatch.setattr(stored_loading, "free_bytes", lambda device: None)
+    main(words)
+    assert capsys.readouterr().err == ""
+    said = refused(capsys, *words, "--weights", "files", "--mesh", "data=1")
+    assert said == "error: `weights` is files, which works on one device; `mesh` is data=1"
+    config = (Path(tiny) / "config.json").read_bytes()
+    (tmp_path / "config.json").write_bytes(config)
+    (tmp_path / "flax_model.msgpack").write_bytes(serialization.msgpack_serialize({}))
+    said = refused(capsys, *words, "--weights", "files", "--model", str(tmp_path))
+    assert "the weights are in flax_model.msgpack, which can only be read whole" in said
 
 
 @pytest.mark.slow

@@ -77,6 +77,14 @@ class PlacedModelOptions:
 
         return load_placed(self.model, revision=self.revision, mesh=self.mesh)
 
+    def load_or_open(self, weights: Any, copies: float) -> Any:
+        """The model on its devices, or with its weights in their files."""
+        from jaxprotect.runs.stored_loading import load_or_open
+
+        return load_or_open(
+            self.model, revision=self.revision, mesh=self.mesh, weights=weights, copies=copies
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:

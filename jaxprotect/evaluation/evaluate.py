@@ -1,6 +1,7 @@
 """(model, texts) -> nats of every sentence."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from jaxprotect.models.config import ModelConfig, require_causal
 from jaxprotect.models.meshes import by_rows, everywhere, mesh_of, on_rows, padded_rows
 from jaxprotect.models.model import Model
 from jaxprotect.models.prefix import Prefix
+from jaxprotect.models.stored_model import StoredModel
 from jaxprotect.models.transformer import Params
 from jaxprotect.progress import progress
 
@@ -64,7 +66,7 @@ def _read(values: Array) -> np.ndarray:
 
 
 def encode(
-    model: Model,
+    model: Model | StoredModel,
     texts: Texts,
     *,
     start: Start = "prefix",
@@ -75,7 +77,7 @@ def encode(
     """Tokenise texts for a model, with its own tokenizer and limits.
 
     Args:
-        model: the model.
+        model: the model; its weights are not read.
         texts: the sentences.
         start: see `encode_texts`; a causal model's.
         batch_tokens: most tokens of a batch.
@@ -155,20 +157,55 @@ def evaluate_encoded(
             texts encoded for a shorter prefix, or for none; or too little memory.
     """
     check_kind(encoded, config)
-    if prefix is not None:
-        if prefix.length > encoded.prefix_tokens:
-            raise InputError(
-                f"`prefix` has {prefix.length} tokens; `encoded` has room for "
-                f"{encoded.prefix_tokens}: encode with `prefix_tokens`"
-            )
-        # Token ids are static under jit: other tokens would compile everything anew.
-        prefix = replace(prefix, tokens=())
+    prefix = fitting_prefix(prefix, encoded)
     mesh = mesh_of(params)
     # Dispatch is asynchronous: every batch is queued before the first result is read.
     with smaller_batches(encoded.shapes):
         of_rows = [_row_nats(params, batch, config, prefix, mesh) for batch in encoded.batches]
         read = progress(of_rows, desc="evaluate", unit="batch")
-        nats = encoded.by_sentence([_read(values) for values in read])
+        return evaluation_of([_read(values) for values in read], encoded, config)
+
+
+def fitting_prefix(prefix: Prefix | None, encoded: Encoded) -> Prefix | None:
+    """A cached prefix as compiled functions take it: without its token ids.
+
+    Args:
+        prefix: the prefix, or None.
+        encoded: tokenised texts.
+
+    Returns:
+        The prefix without token ids, which are static under jit: others would compile anew.
+
+    Raises:
+        InputError: texts encoded for a shorter prefix, or for none.
+    """
+    if prefix is None:
+        return None
+    if prefix.length > encoded.prefix_tokens:
+        raise InputError(
+            f"`prefix` has {prefix.length} tokens; `encoded` has room for "
+            f"{encoded.prefix_tokens}: encode with `prefix_tokens`"
+        )
+    return replace(prefix, tokens=())
+
+
+def evaluation_of(
+    of_rows: Sequence[Float[np.ndarray, "_"]], encoded: Encoded, config: ModelConfig
+) -> Evaluation:
+    """The nats of rows as those of sentences.
+
+    Args:
+        of_rows: for each batch its [B] nats.
+        encoded: the batches.
+        config: the architecture.
+
+    Returns:
+        Nats and sizes of every sentence.
+
+    Raises:
+        InputError: a sentence whose nats are not finite, which says that the weights are broken.
+    """
+    nats = encoded.by_sentence(of_rows)
     for language, values in nats.items():
         if not np.isfinite(values).all():
             line = encoded.ids[int(np.flatnonzero(~np.isfinite(values))[0])]

@@ -21,7 +21,7 @@ from jaxprotect.models.config_files import load_config
 from jaxprotect.models.hub_cache import cached_folder, cached_names, commit_folder
 from jaxprotect.models.hub_errors import explained
 from jaxprotect.models.hub_files import HubFiles, files_at, needed_files, needed_names
-from jaxprotect.models.hub_requests import WAITS, Requests, is_unreachable
+from jaxprotect.models.hub_requests import Requests, is_unreachable
 
 
 def fetch(repo: str, revision: str | None, *, weights: bool) -> tuple[Path, str]:
@@ -67,7 +67,7 @@ def _files(repo: str, revision: str | None, requests: Requests, *, weights: bool
         return needed_files(api, repo, files, load_config(folder).family)
 
     try:
-        return requests.retried(ask, waits=() if cached else WAITS, in_all=True)
+        return requests.retried(ask, again=cached is None, in_all=True)
     except Exception as error:
         if cached is None or not is_unreachable(error):
             raise
@@ -116,7 +116,8 @@ def _bar(desc: str) -> Iterator[type[tqdm]]:
 
         def refresh(self, *args: Any, **options: Any) -> None:
             """As tqdm's, but a bar that is refreshed by hand waits for its second too."""
-            if not self.disable and time.time() >= self.start_t + progress.DELAY:
+            began = getattr(self, "start_t", float("inf"))  # not set yet by the first refresh
+            if not self.disable and time.time() >= began + progress.DELAY:
                 super().refresh(*args, **options)
 
         def set_description(self, *args: Any, **options: Any) -> None:

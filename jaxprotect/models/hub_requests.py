@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -16,11 +15,6 @@ WAITS = (1.0, 2.0, 4.0)
 
 PATIENCE = 3
 """Times HF_HUB_ETAG_TIMEOUT: the time for all questions before a download."""
-
-RESUMES = 5
-"""Times that a file is asked for from the same byte on, after it was cut short there.
-
-huggingface_hub would ask forever, where a server ignores from where on."""
 
 _KINDS = ("connect", "read", "write", "pool")
 
@@ -35,22 +29,18 @@ class Requests:
         began: seconds, as `time.monotonic` counts them.
         count: how many there were.
         last: address of the last one.
-        resumed: (address, from where on) -> how many of them were for the rest of a file.
     """
 
     began: float = field(default_factory=time.monotonic)
     count: int = 0
     last: str = ""
-    resumed: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
     def seconds(self) -> float:
         """Since the first question."""
         return time.monotonic() - self.began
 
-    def retried(
-        self, ask: Callable[[], T], *, waits: Sequence[float] = WAITS, in_all: bool = False
-    ) -> T:
+    def retried(self, ask: Callable[[], T], *, again: bool = True, in_all: bool = False) -> T:
         """Ask, and again while the hub does not answer.
 
         An answer may take HF_HUB_ETAG_TIMEOUT seconds to begin and to go on. A file may pause for
@@ -58,7 +48,7 @@ class Requests:
 
         Args:
             ask: makes requests with huggingface_hub.
-            waits: seconds before each new try.
+            again: whether there is more than one try, after the seconds of `WAITS`.
             in_all: all requests together have `PATIENCE`.
 
         Returns:
@@ -67,7 +57,7 @@ class Requests:
         Raises:
             Exception: what the last `ask` raised.
         """
-        for wait in waits:
+        for wait in WAITS if again else ():
             try:
                 with self._limited(in_all):
                     return ask()
@@ -86,13 +76,9 @@ class Requests:
         def limit(request: httpx.Request) -> None:
             self.count += 1
             self.last = str(request.url.copy_with(query=None))  # the query can be a signature
-            place = (self.last, request.headers.get("range", ""))
-            self.resumed[place] += bool(place[1])
-            if self.resumed[place] > RESUMES:
-                raise httpx.TransportError("it ends too early, again and again")
             left = _patience() - self.seconds if in_all else float("inf")
             if left <= 0:
-                raise httpx.TransportError(f"{self.seconds:.0f} s are over")
+                raise httpx.TimeoutException(f"{self.seconds:.0f} s are over")
             given = request.extensions.get("timeout", {})
             own = given.get("read") if request.method == "GET" else None
             most = min(own or constants.HF_HUB_ETAG_TIMEOUT, left)

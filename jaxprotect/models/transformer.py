@@ -132,6 +132,30 @@ def residual_stream(
     """`run_blocks` without what follows the last block, which of a masked model few rows need."""
     x = embedding_norm(params, x, config)
     cached = None if prefix is None else (prefix.keys, prefix.values)
+    return through_blocks(params["blocks"], jnp.arange(config.layers), x, config, cached, real)
+
+
+def through_blocks(
+    blocks: Params,
+    layers: Int[Array, "N"],
+    x: Float[Array, "B T D"],
+    config: ModelConfig,
+    cached: tuple[Float[Array, "N P J K"], Float[Array, "N P J K"]] | None = None,
+    real: Bool[Array, "B T"] | None = None,
+) -> Float[Array, "B T D"]:
+    """The residual stream after some blocks, one after the other.
+
+    Args:
+        blocks: the blocks' params, stacked on a leading axis.
+        layers: which layers they are.
+        x: the residual stream before the first of them.
+        config: the architecture.
+        cached: keys and values of a prefix in these layers.
+        real: False in padding (masked models only).
+
+    Returns:
+        The residual stream.
+    """
 
     def step(
         x_BxTxD: Array, layer: tuple[Params, Array, tuple[Array, Array] | None]
@@ -139,7 +163,7 @@ def residual_stream(
         block, index, cached = layer
         return block_output(x_BxTxD, block, index, config, cached, real), None
 
-    x, _ = jax.lax.scan(step, x, (params["blocks"], jnp.arange(config.layers), cached))
+    x, _ = jax.lax.scan(step, x, (blocks, layers, cached))
     return x
 
 

@@ -65,14 +65,21 @@ class WeightFiles:
     """The weights of a folder.
 
     Args:
+        folder: the folder.
+        names: of its weight files.
         tensors: tensor name -> the tensor.
         flax: names and layouts are those of Flax.
-        sha256: checksum of the bytes of the weight files, in the order of their names.
     """
 
+    folder: Path
+    names: list[str]
     tensors: dict[str, StoredTensor]
     flax: bool
-    sha256: str
+
+    def checksum(self) -> str:
+        """sha256 of the bytes of the weight files, in the order of their names; reads them all."""
+        # The other hosts read only what they hold.
+        return told(lambda: checksum(self.folder, self.names))
 
 
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -101,8 +108,7 @@ def open_weights(folder: Path | str) -> WeightFiles:
         names, tensors = [FLAX], _open_msgpack(file_in(folder, FLAX))
     else:
         raise InputError(_nothing_readable(folder))
-    digest = told(lambda: checksum(folder, names))  # the other hosts read only what they hold
-    return WeightFiles(tensors=tensors, flax=names == [FLAX], sha256=digest)
+    return WeightFiles(folder=folder, names=names, tensors=tensors, flax=names == [FLAX])
 
 
 def safetensors_of(names: Iterable[str]) -> list[str]:

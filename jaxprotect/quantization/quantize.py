@@ -148,6 +148,21 @@ def quantize_leaf(
     return jnp.where(kept_channels, _cast(weights, spec), quantized)
 
 
+def quantize_any_leaf(
+    weights: Float[Array, "..."],
+    protected: Bool[Array, "..."],
+    path: str,
+    spec: QuantSpec,
+    *,
+    bits: Bits | None = None,
+    grid: Grid | None = None,
+) -> Float[Array, "..."]:
+    """`quantize_leaf` of an eligible leaf; any other as `spec.other_dtype` stores it."""
+    if not is_eligible(path, spec.eligible):
+        return _cast(weights, spec)
+    return quantize_leaf(weights, protected, path, spec, bits=bits, grid=grid)
+
+
 def _cast(weights: Array, spec: QuantSpec) -> Array:
     return weights.astype(spec.other_dtype).astype(weights.dtype)
 
@@ -249,13 +264,11 @@ def quantize_leaves(
     grids: Grids | None = None,
 ) -> Params:
     """`quantize` as a pure function: leaf by leaf where it is not compiled."""
-    eligible = check_arguments(params, mask, spec, config, bits, grids)
+    check_arguments(params, mask, spec, config, bits, grids)
 
     def leaf(path: str, weights: Array, protected: Array | np.ndarray) -> Array:
-        if path not in eligible:
-            return _cast(weights, spec)
         grid = None if grids is None else grids.get(path)
-        return quantize_leaf(weights, jnp.asarray(protected), path, spec, bits=bits, grid=grid)
+        return quantize_any_leaf(weights, jnp.asarray(protected), path, spec, bits=bits, grid=grid)
 
     return map_leaves(leaf, params, mask)
 

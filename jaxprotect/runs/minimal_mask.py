@@ -70,7 +70,7 @@ def check_same_model(search: MinimalFolder, census: Census, *, revision: str | N
         raise InputError(f"{start}: {key} is {there.get(key)!r} there, {wanted[key]!r} here")
     folder = REFERENCE_FOLDER if census.name == REFERENCE else Path(census.name).expanduser()
     if folder.is_dir():
-        if open_weights(folder).sha256 != found["sha256"]:
+        if open_weights(folder).checksum() != found["sha256"]:
             raise InputError(f"{start}: the weights' sha256 differ")
     elif known_name(found["name"]) != known_name(census.name):
         raise InputError(start)

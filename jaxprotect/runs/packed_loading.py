@@ -47,7 +47,7 @@ def load_placed(name: str, *, revision: str | None = None, mesh: str | None = No
     Raises:
         InputError: as `load_model` and `on_mesh`.
     """
-    if (folder := _packed_folder(name, revision)) is not None:
+    if (folder := packed_folder(name, revision)) is not None:
         return on_mesh(load_packed(folder), mesh)
     return hub.load_model(name, revision=revision, mesh=lambda config: mesh_for(config, mesh))
 
@@ -65,12 +65,12 @@ def load_model(name_or_folder: str | Path, *, revision: str | None = None) -> Mo
     Raises:
         InputError: there is no such model, or it cannot be had, or its files do not fit together.
     """
-    if (folder := _packed_folder(name_or_folder, revision)) is not None:
+    if (folder := packed_folder(name_or_folder, revision)) is not None:
         return load_packed(folder)
     return hub.load_model(name_or_folder, revision=revision)
 
 
-def _packed_folder(name_or_folder: str | Path, revision: str | None) -> Path | None:
+def packed_folder(name_or_folder: str | Path, revision: str | None) -> Path | None:
     """The packed folder of that name, if there is one; one of results is refused."""
     folder = Path(name_or_folder).expanduser()
     if revision is None and folder.is_dir() and is_packed_folder(folder):

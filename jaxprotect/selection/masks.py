@@ -17,6 +17,7 @@ from jaxprotect.host_arrays import on_host
 from jaxprotect.models.axes import Eligible, is_eligible
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.quantize import Mask
+from jaxprotect.selection.stored_cuts import magnitude_cut
 from jaxprotect.selection.structure import components, heads, layers
 from jaxprotect.selection.topk import (
     Per,
@@ -44,6 +45,7 @@ __all__ = [
     "heads",
     "intersection",
     "layers",
+    "magnitude_cut",
     "none",
     "random",
     "random_scores",

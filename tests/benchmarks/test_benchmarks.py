@@ -21,6 +21,7 @@ SLOW = {
     "large_model",
     "loss",
     "packed_product",
+    "streamed_weights",
     "sweep_overhead",
 }
 
