@@ -1,6 +1,6 @@
 """`jaxprotect plan`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import tyro
@@ -70,8 +70,9 @@ class Plan:
                 raise InputError(f"`{name}` is {given}; it must be above 0")
         config = census_of(self.source.model, revision=self.source.revision).config
         shape = parse_mesh(self.mesh)
-        devices = shape.data * shape.model
-        check_mesh(shape, config, devices)
+        check_mesh(shape, config, shape.data * shape.model)
+        compiled = replace(shape, data=min(shape.data, 2))
+        devices = compiled.data * compiled.model
         if devices > 1:  # on this machine's processor, which can be as many as are asked for
             jax.config.update("jax_platforms", "cpu")
             jax.config.update("jax_num_cpu_devices", devices)
@@ -82,8 +83,8 @@ class Plan:
             variants=self.variants,
             batch_tokens=self.batch_tokens,
         )
-        mesh = mesh_for(config, shape) if devices > 1 else None
-        made = plan(config, mesh, work=work, spec=self.spec)
+        mesh = mesh_for(config, compiled) if devices > 1 else None
+        made = plan(config, mesh, work=work, spec=self.spec, groups=shape.data)
         rates = (
             measured_rates(self.length)
             if self.rate is None

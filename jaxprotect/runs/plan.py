@@ -25,6 +25,7 @@ from jaxprotect.runs.plan_programs import (
     working_quantization,
     working_statistics,
 )
+from jaxprotect.runs.scratch import LARGE
 from jaxprotect.selection.sensitivity import BATCH_TOKENS
 from jaxprotect.trees import leaf_paths
 
@@ -75,6 +76,7 @@ class Step:
         name: what is done.
         weights: bytes of trees like the weights that lie on a device meanwhile.
         working: bytes that its program takes beside them, on a device.
+        host: bytes of the first host's memory beside those of its devices.
         passes: over the sentences of all languages.
         operations: floating-point operations of all passes on one device.
         backward: they are those of gradients.
@@ -86,6 +88,7 @@ class Step:
     passes: int
     operations: float
     backward: bool = False
+    host: int = 0
 
     @property
     def bytes(self) -> int:
@@ -102,8 +105,8 @@ class Plan:
         parameters: of the model.
         steps: the work, in order.
         statistics_bytes: of the statistics of all languages, on disk.
-        gains_bytes: of the gains of all languages, on the disk of the run folder while a set is
-            chosen; they vanish with it.
+        gains_bytes: of the gains of all languages that are not kept in memory, on the disk of the
+            run folder while a set is chosen; they vanish with it.
     """
 
     mesh: MeshShape
@@ -147,6 +150,7 @@ def plan(
     *,
     work: Work | None = None,
     spec: QuantSpec | None = None,
+    groups: int | None = None,
 ) -> Plan:
     """What a search for a minimal set of a model needs; compiles its programs, loads nothing.
 
@@ -155,6 +159,8 @@ def plan(
         mesh: of any devices that can compile; None for one device.
         work: how much is to be done.
         spec: the quantizer; INT4 per channel by default.
+        groups: of devices, each with a copy of the weights, if there are more than the mesh has:
+            what a device needs is the same for two as for a thousand.
 
     Returns:
         The plan.
@@ -165,19 +171,23 @@ def plan(
     """
     work, spec = work or Work(), spec or QuantSpec()
     _check(work, config)
-    groups, split = (1, 1) if mesh is None else (mesh.shape[DATA], mesh.size // mesh.shape[DATA])
+    here, split = (1, 1) if mesh is None else (mesh.shape[DATA], mesh.size // mesh.shape[DATA])
+    data = here if groups is None else groups
     shapes = placed_shapes(config, mesh)
     leaves = leaf_paths(shapes)
     eligible = {path: of for path, of in leaves.items() if is_eligible(path, spec.eligible)}
     weights, flags = held(shapes), held(as_flags(shapes))
+    sizes = [4 * math.prod(of.shape) for of in eligible.values()]
+    gains = [work.languages * size for size in sizes]
+    on_disk = sum(size for size in gains if size >= LARGE)
 
     # A row has a start token besides; rows are padded to the groups of devices.
-    rows = math.ceil(max(1, work.batch_tokens // (work.length + 1)) / groups) * groups
+    rows = math.ceil(max(1, work.batch_tokens // (work.length + 1)) / data) * here
     evaluating = working_evaluation(shapes, config, mesh, rows, work.length)
     batch = max(1, BATCH_TOKENS // work.length)
     # A masked model reads a sentence once for each of its tokens.
     read = work.tokens * (work.length if config.masked else 1)
-    multiplied = products(config) * read / (groups * split)
+    multiplied = products(config) * read / (data * split)
     steps = (
         Step(
             name="evaluate",
@@ -201,6 +211,8 @@ def plan(
             working=0,
             passes=0,
             operations=0.0,
+            # What scales can fall by, once more, and gains that are not on disk.
+            host=sum(sizes) + sum(gains) - on_disk,
         ),
         Step(
             name="quantize",
@@ -218,13 +230,12 @@ def plan(
         ),
     )
     parameters = sum(math.prod(of.shape) for of in leaves.values())
-    chosen_from = sum(math.prod(of.shape) for of in eligible.values())
     return Plan(
-        mesh=MeshShape(data=groups, model=split),
+        mesh=MeshShape(data=data, model=split),
         parameters=parameters,
         steps=steps,
         statistics_bytes=4 * SUMS * parameters * work.languages,
-        gains_bytes=4 * chosen_from * work.languages,
+        gains_bytes=on_disk,
     )
 
 

@@ -30,20 +30,22 @@ def print_plan(
     shown = table(
         f"{made.parameters:,} parameters; MiB {on}",
         ["step"],
-        ["weights", "working", "in all", "passes", "seconds"],
+        ["weights", "working", "in all", "on the host", "passes", "seconds"],
     )
     for row in rows:
         sizes = [f"{row[key] / MIB:,.0f}" for key in ("weights", "working", "bytes")]
         timed = [f"{row['passes']:,}", f"{row['seconds']:,.0f}"] if row["passes"] else ["", ""]
-        shown.add_row(row["name"], *sizes, *timed)
+        host = f"{row['host'] / MIB:,.0f}" if row["host"] else ""
+        shown.add_row(row["name"], *sizes, host, *timed)
     peak, seconds = made.peak, sum(row["seconds"] for row in rows)
     out = console()
     out.print(shown)
     most = f"{peak.name}, {peak.bytes / GIB:,.2f} GiB on a device"
     out.print(f"most memory: {most}{_fits(peak.bytes, memory)}")
+    gains = f", and {made.gains_bytes / GIB:,.1f} GiB while a set is chosen"
     out.print(
-        f"on disk: {made.statistics_bytes / GIB:,.1f} GiB of statistics, and "
-        f"{made.gains_bytes / GIB:,.1f} GiB while a set is chosen"
+        f"on disk: {made.statistics_bytes / GIB:,.1f} GiB of statistics"
+        f"{gains if made.gains_bytes else ''}"
     )
     how = "as measured here" if measured else "as given"
     pace = " and ".join(

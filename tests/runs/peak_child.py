@@ -1,10 +1,12 @@
 """Peak memory of the steps of a plan, in a process of its own.
 
-    python -m tests.runs.peak_child SHAPE MESH STEP ...
+    python -m tests.runs.peak_child measured SHAPE MESH STEP ...
+    python -m tests.runs.peak_child planned SHAPE MESH
 
-Prints JSON, step -> bytes that it had in memory beside those of the process. The model is random,
-what runs is what runs for a real one. Each step is done once before it is measured, so that the
-compiler and what it leaves are not the step's.
+Prints JSON, step -> bytes that it had in memory beside those of the process, or bytes that are
+planned for all of the mesh's devices and their host. The model is random, what runs is what runs
+for a real one. Each step is done once before it is measured, so that the compiler and what it
+leaves are not the step's.
 """
 
 import os
@@ -40,6 +42,7 @@ from jaxprotect.models.meshes import make_mesh, parse_mesh, partition
 from jaxprotect.models.transformer import Params, parameter_shapes
 from jaxprotect.quantization.quantize import quantize
 from jaxprotect.quantization.spec import QuantSpec
+from jaxprotect.runs.plan import Work, plan
 from jaxprotect.selection import masks
 from jaxprotect.selection.guided import corrected_gains
 from jaxprotect.selection.sensitivity import language_statistics
@@ -159,9 +162,14 @@ def steps(config: ModelConfig, mesh: Mesh | None) -> dict[str, Callable[[], None
 
 
 if __name__ == "__main__":
-    shape, mesh, *names = sys.argv[1:]
+    what, shape, mesh, *names = sys.argv[1:]
     config, wanted = SHAPES[shape], parse_mesh(mesh)
     devices = wanted.data * wanted.model
     on = None if devices == 1 else make_mesh(config, wanted, jax.devices()[:devices])
-    found = steps(config, on)
-    sys.stdout.write(json.dumps({name: peak(found[name]) for name in names or found}))
+    if what == "planned":
+        made = plan(config, on, work=Work(length=LENGTH, languages=1))
+        answer = {step.name: devices * step.bytes + step.host for step in made.steps}
+    else:
+        found = steps(config, on)
+        answer = {name: peak(found[name]) for name in names or found}
+    sys.stdout.write(json.dumps(answer))

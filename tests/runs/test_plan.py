@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from jaxprotect.commands.plan import Plan as Command
 from jaxprotect.errors import InputError
 from jaxprotect.runs.plan import Rates, Work, plan
-from tests.runs.peak_child import LENGTH, SHAPES
 from tests.tiny import CONFIG
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +36,34 @@ def test_a_sentence_longer_than_the_context_is_refused():
         plan(CONFIG, work=Work(length=25))
 
 
+@pytest.mark.parametrize("amount", ["tokens", "languages", "variants", "batch_tokens", "length"])
+def test_no_work_is_refused(amount):
+    with pytest.raises(InputError, match=f"`{amount}` is 0; it must be at least 1"):
+        plan(CONFIG, work=Work(**{"length": 8, amount: 0}))
+
+
+def test_more_groups_of_devices_share_the_sentences():
+    one, many = (plan(CONFIG, work=Work(length=8), groups=groups) for groups in (1, 1024))
+    assert many.devices == 1024
+    assert many.steps[1].operations == one.steps[1].operations / 1024
+    assert many.steps[1].bytes == one.steps[1].bytes
+    assert many.steps[0].working < one.steps[0].working  # their share of a batch
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"rate": 0.0}, "`rate` is 0.0; it must be above 0"),
+        ({"memory": float("inf")}, "`memory` is inf; it must be above 0"),
+        ({"mesh": "data=1,model=3"}, "model=3, which does not divide the model's"),
+        ({"mesh": "4"}, "`mesh` is '4'; allowed is such as data=4,model=2"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_before_anything_is_compiled(given, said):
+    with pytest.raises(InputError, match=said):
+        Command(**{"rate": 1.0, **given}).run()
+
+
 @pytest.mark.slow
 def test_devices_that_are_not_there_share_the_weights():
     command = ["plan", "--model", "gpt2", "--rate", "1", "--json", "--mesh"]
@@ -45,7 +73,7 @@ def test_devices_that_are_not_there_share_the_weights():
         done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=True)
         reports.append(json.loads(done.stdout))
     alone, split = ({step["name"]: step for step in of["steps"]} for of in reports)
-    assert reports[1]["devices"] == 8
+    assert reports[1]["mesh"] == {"data": 2, "model": 4}
     # GPT-2's vocabulary, 50,257, is odd: its table, 31 %, is repeated.
     share = split["evaluate"]["weights"] / alone["evaluate"]["weights"]
     assert 0.31 + 0.69 / 4 < share < 0.31 + 0.69 / 4 + 0.02
@@ -54,11 +82,18 @@ def test_devices_that_are_not_there_share_the_weights():
 
 
 @pytest.mark.slow
-def test_a_process_has_the_planned_peaks():
-    line = [sys.executable, "-m", "tests.runs.peak_child", "27M", "data=1,model=1"]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=True)
-    measured = json.loads(done.stdout)
-    made = plan(SHAPES["27M"], work=Work(length=LENGTH))
-    del measured["choose"]  # much of it lies on the host, beside the device
-    planned = {step.name: step.bytes for step in made.steps if step.name in measured}
+@pytest.mark.parametrize("mesh", ["data=1,model=1", "data=2,model=2"])
+def test_a_process_has_the_planned_peaks(mesh):
+    measured, planned = (
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-m", "tests.runs.peak_child", what, "27M", mesh],
+                capture_output=True,
+                text=True,
+                cwd=ROOT,
+                check=True,
+            ).stdout
+        )
+        for what in ("measured", "planned")
+    )
     assert planned == pytest.approx(measured, rel=TOLERANCE)
