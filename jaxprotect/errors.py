@@ -33,6 +33,21 @@ def first_line_of(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def listed(names: Iterable[object], most: int = 6) -> str:
+    """Names in backticks, for a message; of many the first, and how many more.
+
+    Args:
+        names: what there is.
+        most: names to show.
+
+    Returns:
+        The names, separated by commas.
+    """
+    every = list(names)
+    shown = ", ".join(f"`{name}`" for name in every[:most])
+    return f"{shown} and {len(every) - most} more" if len(every) > most else shown
+
+
 def unknown_name(
     argument: str, value: object, allowed: Iterable[object], *, verb: str = "is"
 ) -> InputError:

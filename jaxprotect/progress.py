@@ -26,8 +26,21 @@ def progress(items: Iterable[Any] | None = None, **options: Any) -> Any:
     Returns:
         The bar; walk through it, or call its `update` and `close`.
     """
-    hidden = not is_watched() or (in_notebook() and bool(getattr(tqdm, "_instances", ())))
-    return tqdm(items, delay=DELAY, leave=False, disable=hidden, **options)
+    return tqdm(items, delay=DELAY, leave=False, disable=is_hidden(), **options)
+
+
+def tell(line: str) -> None:
+    """A line on standard error, above the bars if there are any: pipes and logs have it too.
+
+    Of several hosts the first one says it.
+    """
+    if is_first():
+        tqdm.write(line, file=sys.stderr)
+
+
+def is_hidden() -> bool:
+    """Whether a new bar is not to be seen: nobody looks, or a notebook shows one already."""
+    return not is_watched() or (in_notebook() and bool(getattr(tqdm, "_instances", ())))
 
 
 def is_watched() -> bool:

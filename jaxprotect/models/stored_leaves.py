@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from jaxprotect.errors import InputError
+from jaxprotect.errors import InputError, listed
 from jaxprotect.host_arrays import on_host
 from jaxprotect.models.axes import layer_axis
 from jaxprotect.models.config import ModelConfig
@@ -26,11 +26,6 @@ DTYPES: tuple[str, ...] = ("float32", "float16", "bfloat16")
 
 Assigned = dict[tuple[str, int | None], tuple[str, Slot]]
 """(leaf path, layer or None) -> the name of the tensor that fills it, and its slot."""
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(f"`{name}`" for name in names[:3]) + more
 
 
 def assign_tensors(files: WeightFiles, config: ModelConfig) -> Assigned:
@@ -56,7 +51,9 @@ def assign_tensors(files: WeightFiles, config: ModelConfig) -> Assigned:
     unknown = sorted(name for name in tensors if name not in accepted)
     if unknown:
         expected = f"the weights of a {config.family} model with {config.layers} layers"
-        raise InputError(f"unknown tensor {_some(unknown)} in the checkpoint; allowed: {expected}")
+        raise InputError(
+            f"unknown tensor {listed(unknown, 3)} in the checkpoint; allowed: {expected}"
+        )
     assigned: Assigned = {}
     repeats = repeated_names(config)
     for name in sorted(tensors):
@@ -73,8 +70,9 @@ def assign_tensors(files: WeightFiles, config: ModelConfig) -> Assigned:
     missing = sorted(n for n, slot in needed.items() if (slot.leaf, slot.layer) not in assigned)
     if missing:
         raise InputError(
-            f"missing tensor {_some(missing)}: the checkpoint has {len(needed) - len(missing)} of "
-            f"the {len(needed)} that a {config.family} model with {config.layers} layers needs"
+            f"missing tensor {listed(missing, 3)}: the checkpoint has "
+            f"{len(needed) - len(missing)} of the {len(needed)} that a {config.family} model with "
+            f"{config.layers} layers needs"
         )
     for name, slot in assigned.values():  # before memory is taken for any
         _check(name, slot, tensors[name], config)

@@ -5,7 +5,8 @@ loaded.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from flax import serialization
 from safetensors import SafetensorError, safe_open
 
-from jaxprotect.errors import InputError, reason_of
+from jaxprotect.errors import InputError, listed, reason_of
 from jaxprotect.hosts import told
 from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import parse_json, read_json
@@ -24,6 +25,17 @@ from jaxprotect.models.json_files import parse_json, read_json
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FLAX = "flax_model.msgpack"
+
+MOST_NAMES = 40
+"""Of the files of a folder or repository that are named in a message."""
+
+_LIKE_WEIGHTS = (
+    *(".safetensors", ".msgpack", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".ot", ".onnx"),
+    *(".gguf", ".ggml", ".npz", ".tflite"),
+)
+"""How names of files of weights end, in whatever format."""
+
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 np.dtype(jnp.bfloat16)  # importing JAX registers bfloat16 with NumPy, which safetensors relies on
 
@@ -99,12 +111,40 @@ def open_weights(folder: Path | str) -> WeightFiles:
     return WeightFiles(folder=folder, names=names, tensors=tensors, flax=names == [FLAX])
 
 
+def safetensors_of(names: Iterable[str]) -> list[str]:
+    """Of the names of files those that are the weights in safetensors, or none.
+
+    Args:
+        names: all files of a repository.
+
+    Returns:
+        `model.safetensors`; else its index with the shards that are there.
+    """
+    names = set(names)
+    if SINGLE in names:
+        return [SINGLE]
+    return [INDEX, *sorted(filter(_SHARD.fullmatch, names))] if INDEX in names else []
+
+
+def weights_among(names: Iterable[str]) -> str:
+    """Files of weights of any format, for a message; the shards of one file are one name.
+
+    Args:
+        names: all files of a repository.
+
+    Returns:
+        Their names in backticks; nothing if there are none.
+    """
+    found = {re.sub(r"-\d{5}-of-", "-*-of-", n) for n in names if n.endswith(_LIKE_WEIGHTS)}
+    return listed(sorted(found), MOST_NAMES)
+
+
 def _nothing_readable(folder: Path) -> str:
     files = sorted(path.name for path in folder.iterdir())
     hint = ""
     if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in files):
         hint = "; pickles are never loaded: convert them with `save_pretrained` of transformers"
-    found = ", ".join(files) or "nothing"
+    found = listed(files, MOST_NAMES) or "nothing"
     return f"`{folder}` has no weights in {SINGLE}, {INDEX} or {FLAX}; it holds {found}{hint}"
 
 

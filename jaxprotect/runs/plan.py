@@ -172,7 +172,7 @@ def plan(
     work, spec = work or Work(), spec or QuantSpec()
     _check(work, config)
     here, split = (1, 1) if mesh is None else (mesh.shape[DATA], mesh.size // mesh.shape[DATA])
-    groups = groups or here
+    data = here if groups is None else groups
     shapes = placed_shapes(config, mesh)
     leaves = leaf_paths(shapes)
     eligible = {path: of for path, of in leaves.items() if is_eligible(path, spec.eligible)}
@@ -182,12 +182,12 @@ def plan(
     on_disk = sum(size for size in gains if size >= LARGE)
 
     # A row has a start token besides; rows are padded to the groups of devices.
-    rows = math.ceil(max(1, work.batch_tokens // (work.length + 1)) / groups) * here
+    rows = math.ceil(max(1, work.batch_tokens // (work.length + 1)) / data) * here
     evaluating = working_evaluation(shapes, config, mesh, rows, work.length)
     batch = max(1, BATCH_TOKENS // work.length)
     # A masked model reads a sentence once for each of its tokens.
     read = work.tokens * (work.length if config.masked else 1)
-    multiplied = products(config) * read / (groups * split)
+    multiplied = products(config) * read / (data * split)
     steps = (
         Step(
             name="evaluate",
@@ -231,7 +231,7 @@ def plan(
     )
     parameters = sum(math.prod(of.shape) for of in leaves.values())
     return Plan(
-        mesh=MeshShape(data=groups, model=split),
+        mesh=MeshShape(data=data, model=split),
         parameters=parameters,
         steps=steps,
         statistics_bytes=4 * SUMS * parameters * work.languages,

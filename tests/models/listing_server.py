@@ -2,9 +2,10 @@
 
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
+
+from tests import hub_server
 
 MODELS: list[dict[str, Any]] = [
     {
@@ -78,6 +79,4 @@ def start(page: int) -> tuple[ThreadingHTTPServer, type[ListingHub]]:
     """A running server, and the class that tells what it was asked."""
     told = {"page": page, "instead": [], "asked": [], "headers_of_pages": {}}
     handler = type("Handler", (ListingHub,), told)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    return server, handler
+    return hub_server.start(handler), handler

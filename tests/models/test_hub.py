@@ -1,61 +1,28 @@
 """Finding models in folders, in the package, and on a small fake hub, with every refusal."""
 
 import json
-import re
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from urllib.parse import unquote, urlsplit
 
 import jax
 import numpy as np
 import pytest
 from huggingface_hub import close_session, constants
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from jaxprotect.errors import InputError
 from jaxprotect.models import hub
-from jaxprotect.models.checkpoint import save_model_folder
-from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.transformer import parameter_shapes
-from tests.hub_server import reached
-
-CONFIG = ModelConfig(
-    family="gpt2",
-    layers=2,
-    width=8,
-    heads=2,
-    mlp_width=16,
-    vocab_size=300,
-    context=16,
+from tests.fake_hub import (
+    CONFIG,
+    CONVERSION,
+    MAIN,
+    OLDER,
+    contents,
+    point_at,
+    pull_request,
+    random_params,
+    repository,
+    with_conversion,
 )
-MAIN, CONVERSION, OLDER = "a" * 40, "b" * 40, "c" * 40
-
-
-def random_params():
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), parameter_shapes(CONFIG)
-    )
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A model folder whose tokenizer is only vocab.json and merges.txt."""
-    folder = tmp_path_factory.mktemp("tiny") / "model"
-    save_model_folder(folder, random_params(), CONFIG)
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=280,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(["hello world, hello there"], trainer)
-    tokenizer.model.save(str(folder))
-    return folder
 
 
 def copy(folder, target, *, without=(), **extra):
@@ -66,118 +33,6 @@ def copy(folder, target, *, without=(), **extra):
     for name, content in extra.items():
         (target / name.replace("__", ".")).write_text(content)
     return target
-
-
-class _FakeHub(BaseHTTPRequestHandler):
-    """Serves `repos`: id -> {"commits": {sha: {file: bytes}}, "refs": {name: sha}, ...}."""
-
-    repos: dict
-    requests: list
-
-    def log_message(self, *args):
-        pass
-
-    def send(self, body, status=200, **headers):
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        path = urlsplit(self.path).path
-        self.requests.append(unquote(path))
-        kind, name, revision = self.parse(path)
-        repo = self.repos.get(name)
-        if repo is None:
-            return self.send({}, 401, X_Error_Code="RepoNotFound")
-        if "status" in repo:
-            return self.send({}, repo["status"])
-        if kind == "discussions":
-            found = repo.get("discussions", [])
-            return self.send({"count": len(found), "start": 0, "discussions": found})
-        commit = repo["refs"].get(revision, revision)
-        if commit not in repo["commits"]:
-            return self.send({}, 404, X_Error_Code="RevisionNotFound")
-        files = repo["commits"][commit]
-        if kind == "tree":
-            file = {"type": "file", "oid": "0"}
-            return self.send([file | {"path": n, "size": len(files[n])} for n in files])
-        if kind == "commits":
-            entry = {"title": "", "message": "", "authors": [], "date": "2024-01-01T00:00:00.000Z"}
-            return self.send([entry | {"id": sha} for sha in repo["history"][commit]])
-        if kind == "revision":
-            siblings = [{"rfilename": name} for name in files]
-            return self.send({"id": name, "sha": commit, "siblings": siblings})
-        if "refuses" in repo:
-            return self.send({}, 403, **repo["refuses"])
-        data = files[kind]
-        return self.send(data, ETag=f'"{abs(hash(data)):x}"', X_Repo_Commit=commit)
-
-    @staticmethod
-    def parse(path):
-        """What is asked for (a kind of listing, or a file's name), of which repository, where."""
-        if file := re.fullmatch(r"/(.+)/resolve/([^/]+)/(.+)", path):
-            return file[3], file[1], unquote(file[2])
-        kinds = "revision|tree|commits|discussions"
-        if listing := re.fullmatch(rf"/api/models/(.+?)/({kinds})(?:/(.+))?", path):
-            return listing[2], listing[1], unquote(listing[3] or "main")
-        return "revision", path.removeprefix("/api/models/"), "main"
-
-
-def contents(folder, *, without=(), **extra):
-    files = {f.name: f.read_bytes() for f in folder.iterdir() if f.name not in without}
-    return files | {name.replace("__", "."): data for name, data in extra.items()}
-
-
-def pull_request(number=1, author=hub.CONVERSION_BOT, title=hub.CONVERSION_TITLE, status="open"):
-    return {
-        "title": title,
-        "num": number,
-        "author": {"name": author},
-        "createdAt": "2024-01-01T00:00:00.000Z",
-        "status": status,
-        "repo": {"name": "owner/model", "type": "model"},
-        "isPullRequest": True,
-    }
-
-
-@pytest.fixture
-def fake_hub(monkeypatch, tmp_path):
-    """Start the fake hub; returns its repositories, to be filled by the test."""
-    handler = type("Handler", (_FakeHub,), {"repos": {}, "requests": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    point_at(monkeypatch, f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    with reached(server, monkeypatch):
-        yield handler
-
-
-def point_at(monkeypatch, endpoint):
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
-def repository(files, **more):
-    return {"commits": {MAIN: files}, "refs": {"main": MAIN}, "history": {MAIN: [MAIN]}} | more
-
-
-def with_conversion(tiny, *requests, parent=MAIN):
-    plain = contents(tiny, without=("model.safetensors",), pytorch_model__bin=b"pickle")
-    return {
-        "commits": {MAIN: plain, CONVERSION: contents(tiny)},
-        "refs": {"main": MAIN, "refs/pr/1": CONVERSION},
-        "history": {MAIN: [MAIN, OLDER], CONVERSION: [CONVERSION, parent, OLDER]},
-        "discussions": list(requests),
-    }
 
 
 def test_a_folder_is_loaded_whole(tiny):
@@ -367,7 +222,7 @@ def test_offline_serves_what_was_fetched(tiny, fake_hub, monkeypatch):
     assert not fake_hub.requests
 
 
-def test_a_lost_network_serves_the_cache_too(tiny, fake_hub, monkeypatch):
+def test_a_lost_network_serves_the_cache_too(tiny, fake_hub, monkeypatch, hurried):
     fake_hub.repos["owner/model"] = repository(contents(tiny))
     online = hub.resolve("owner/model")
     point_at(monkeypatch, "http://127.0.0.1:9")
@@ -393,9 +248,28 @@ def test_a_lost_network_serves_the_cache_too(tiny, fake_hub, monkeypatch):
         ({"found": True}, "d" * 40, r"`revision` 'd+' does not exist in `owner/model`"),
     ],
 )
-def test_refusals_of_the_hub_say_what_to_do(tiny, fake_hub, repo, revision, message):
+def test_refusals_of_the_hub_say_what_to_do(tiny, fake_hub, hurried, repo, revision, message):
     if repo:
         fake_hub.repos["owner/model"] = repository(contents(tiny)) | repo
     with pytest.raises(InputError, match=message) as caught:
         hub.resolve("owner/model", revision=revision)
     assert "\n" not in str(caught.value)
+
+
+def test_a_moved_branch_is_a_new_commit_and_the_old_one_stays(tiny, fake_hub):
+    repo = repository(contents(tiny))
+    fake_hub.repos["owner/model"] = repo
+    before = hub.resolve("owner/model")
+    repo["commits"][OLDER] = contents(tiny)
+    repo["refs"]["main"] = OLDER
+    after = hub.resolve("owner/model")
+    assert (before[1], after[1]) == (MAIN, OLDER)
+    assert hub.resolve("owner/model", revision=MAIN) == before
+
+
+def test_an_answer_cut_short_is_fetched_again(tiny, fake_hub, hurried):
+    fake_hub.repos["owner/model"] = repository(contents(tiny)) | {"cuts": 1}
+    folder, _ = hub.resolve("owner/model")
+    assert fake_hub.repos["owner/model"]["cuts"] == 0
+    for file in contents(tiny):
+        assert (folder / file).read_bytes() == (tiny / file).read_bytes()
