@@ -129,7 +129,7 @@ def test_evaluate_with_weights_in_files(tiny, tmp_path, monkeypatch, capsys):
         main([*quantized, "--weights", place])
         captured = capsys.readouterr()
         found[place] = json.loads(captured.out)
-        assert captured.err == ""
+        assert "block by block" not in captured.err
     assert found["files"] == found["memory"]
     # They stay there by themselves where memory is short, and it is said.
     monkeypatch.setattr(stored_loading, "free_bytes", lambda device: 2**18)
@@ -139,7 +139,7 @@ def test_evaluate_with_weights_in_files(tiny, tmp_path, monkeypatch, capsys):
     assert "0.0 GiB of memory are free: they stay in their files, block by block" in captured.err
     monkeypatch.setattr(stored_loading, "free_bytes", lambda device: None)
     main(words)
-    assert capsys.readouterr().err == ""
+    assert "block by block" not in capsys.readouterr().err
     said = refused(capsys, *words, "--weights", "files", "--mesh", "data=1")
     assert said == "error: `weights` is files, which works on one device; `mesh` is data=1"
     config = (Path(tiny) / "config.json").read_bytes()

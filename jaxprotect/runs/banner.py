@@ -1,14 +1,12 @@
 """What a command computes on, in one line that a log begins with."""
 
-import sys
-
 import jax
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from jaxprotect import hosts
 from jaxprotect.free_memory import device_bytes
 from jaxprotect.models.mesh_shapes import DATA, MODEL, MeshShape
+from jaxprotect.progress import tell
 from jaxprotect.runs.results import versions
 
 
@@ -41,7 +39,6 @@ def print_banner(mesh: Mesh | None) -> None:
     Args:
         mesh: where the weights lie; None for one device.
     """
-    if hosts.is_first():
-        axes = None if mesh is None else mesh.shape
-        shape = None if axes is None else MeshShape(data=axes[DATA], model=axes[MODEL])
-        tqdm.write(banner(shape), file=sys.stderr)
+    axes = None if mesh is None else mesh.shape
+    shape = None if axes is None else MeshShape(data=axes[DATA], model=axes[MODEL])
+    tell(banner(shape))

@@ -1,12 +1,10 @@
 """A model by name whose weights stay in its files, asked for or because they do not fit."""
 
 import math
-import sys
 from pathlib import Path
 from typing import Literal
 
 import jax
-from tqdm import tqdm
 
 from jaxprotect.errors import InputError
 from jaxprotect.free_memory import free_bytes
@@ -20,6 +18,7 @@ from jaxprotect.models.stored_model import StoredModel, open_stored
 from jaxprotect.models.tokenizer_files import read_tokenizer
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.models.weight_files import INDEX, SINGLE
+from jaxprotect.progress import tell
 from jaxprotect.runs.banner import print_banner
 from jaxprotect.runs.packed_loading import load_placed, packed_folder
 from jaxprotect.trees import leaf_paths
@@ -94,7 +93,7 @@ def load_or_open(
         can_stay = (folder / SINGLE).is_file() or (folder / INDEX).is_file()
         lacking = _lacking(config, copies) if mesh_for(config, mesh) is None else None
         if can_stay and lacking is not None:
-            tqdm.write(f"{lacking}: they stay in their files, block by block", file=sys.stderr)
+            tell(f"{lacking}: they stay in their files, block by block")
             return _opened(name, revision)
     return load_placed(name, revision=revision, mesh=mesh)
 
