@@ -8,7 +8,7 @@ import pytest
 from experiments import exp_011
 from experiments.command_line import main as experiment
 from experiments.common import load_model_of
-from jaxprotect import hosts
+from jaxprotect import hosts, progress
 from jaxprotect.cli import main
 from jaxprotect.errors import InputError
 from jaxprotect.models.mesh_shapes import MeshShape
@@ -58,7 +58,7 @@ def test_it_says_what_is_known(machine, devices, mesh, said):
 
 
 def test_the_first_host_says_it_alone(monkeypatch, capsys):
-    monkeypatch.setattr(hosts, "is_first", lambda: False)
+    monkeypatch.setattr(progress, "is_first", lambda: False)
     banner.print_banner(None)
     assert capsys.readouterr() == ("", "")
 
