@@ -14,6 +14,12 @@ import pytest
 from jaxprotect.runs.drawing import Drawing
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+SOME_SLOW = [
+    pytest.param(path, marks=pytest.mark.slow if path.stem[0] in "34" else [], id=path.stem)
+    for path in NOTEBOOKS
+]
+"""Half a minute and more of gradients; what they call runs elsewhere, too."""
+
 NUMBER = re.compile(r"\d[\d,]*\.?\d*")
 CLOSE = 0.05
 """Most that another machine's rounding may move a number, relative to it."""
@@ -38,7 +44,7 @@ def check_words(kept: str, now: str) -> None:
     assert numbers[0] == pytest.approx(numbers[1], rel=CLOSE, abs=0.02)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SOME_SLOW)
 def test_it_runs_and_says_what_it_keeps(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
