@@ -65,8 +65,8 @@ class _FakeHub(BaseHTTPRequestHandler):
     A content is bytes or a path. What may go wrong: `status` instead of any answer, `login` a page
     instead; `silent`, the kinds of requests that are never answered; `fails`, kind -> answers
     with 503 before the first other one; `refuses`, headers of a 403 for files; and of the weights
-    `cuts`, answers that end in the middle, `stuck`, the byte after which all end, `drips`, bytes
-    that come one by one before nothing more does.
+    `cuts`, answers from the start that end in the middle, `stuck`, the byte after which all end,
+    `drips`, bytes that come one by one before nothing more does.
     """
 
     repos: dict

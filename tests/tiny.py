@@ -49,7 +49,9 @@ def random_square(params: Params, seed: int) -> Params:
     )
 
 
-def save_tiny_model(folder: Path, *, layers: int = 1, width: int = 8, context: int = 128) -> str:
+def save_tiny_model(
+    folder: Path, *, layers: int = 1, width: int = 8, context: int = 128, seed: int = 0
+) -> str:
     """A random checkpoint with the reference tokenizer, which the shipped texts can be run on."""
     config = ModelConfig(
         family="gpt2",
@@ -61,7 +63,7 @@ def save_tiny_model(folder: Path, *, layers: int = 1, width: int = 8, context: i
         context=context,
     )
     tokenizer = REFERENCE_FOLDER / "tokenizer.json"
-    save_model_folder(folder, random_params(config), config, tokenizer_file=tokenizer)
+    save_model_folder(folder, random_params(config, seed=seed), config, tokenizer_file=tokenizer)
     return str(folder)
 
 

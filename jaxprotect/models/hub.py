@@ -9,7 +9,7 @@ from jaxprotect.errors import InputError, did_you_mean_folder
 from jaxprotect.models.checkpoint import load_params
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import load_config
-from jaxprotect.models.hub_fetch import fetch
+from jaxprotect.models.hub_fetch import fetch, files_of
 from jaxprotect.models.model import Model
 from jaxprotect.models.tokenizer_files import read_tokenizer
 
@@ -87,6 +87,22 @@ def resolve(name_or_folder: str | Path, *, revision: str | None = None) -> tuple
     """
     folder = _local_folder(name_or_folder, revision)
     return (folder, None) if folder else fetch(str(name_or_folder), revision, weights=True)
+
+
+def commit_of(name: str, *, revision: str) -> str:
+    """The commit that the weights of a model on the hub would come from; they are not fetched.
+
+    Args:
+        name: hub id.
+        revision: branch, tag or commit.
+
+    Returns:
+        The commit hash, as `resolve` gives it.
+
+    Raises:
+        InputError: as for `load_model`.
+    """
+    return files_of(name, revision, weights=True).commit
 
 
 def _local_folder(name_or_folder: str | Path, revision: str | None) -> Path | None:

@@ -43,9 +43,7 @@ def fetch(repo: str, revision: str | None, *, weights: bool) -> tuple[Path, str]
     """
 
     def ask() -> dict[str, Any]:
-        with explained(repo, revision, requests := Requests()):
-            validate_repo_id(repo)
-            return asdict(_files(repo, revision, requests, weights=weights))
+        return asdict(files_of(repo, revision, weights=weights))
 
     files = HubFiles(**(told(ask) if weights else ask()))
     with explained(repo, files.commit, requests := Requests()):
@@ -53,8 +51,26 @@ def fetch(repo: str, revision: str | None, *, weights: bool) -> tuple[Path, str]
     return commit_folder(repo, files.commit), files.commit
 
 
+def files_of(repo: str, revision: str | None, *, weights: bool) -> HubFiles:
+    """The files that are needed, as the hub has them; as the cache has them if it is away.
+
+    Args:
+        repo: as for `fetch`.
+        revision: as for `fetch`.
+        weights: as for `fetch`.
+
+    Returns:
+        Their commit, names and sizes. Only `config.json` is fetched.
+
+    Raises:
+        InputError: as for `fetch`.
+    """
+    with explained(repo, revision, requests := Requests()):
+        validate_repo_id(repo)
+        return _files(repo, revision, requests, weights=weights)
+
+
 def _files(repo: str, revision: str | None, requests: Requests, *, weights: bool) -> HubFiles:
-    """The files that are needed, as the hub has them; as the cache has them if it is away."""
     cached = cached_folder(repo, revision, weights=weights)
 
     def ask() -> HubFiles:

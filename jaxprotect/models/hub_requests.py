@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +17,19 @@ WAITS = (1.0, 2.0, 4.0)
 PATIENCE = 3
 """Times HF_HUB_ETAG_TIMEOUT: the time for all questions before a download."""
 
+RESUMES = 5
+"""Times that the rest of a file is asked for from the same byte on.
+
+huggingface_hub has this limit too, but not where a server sends the file from its start again and
+cuts it again: each answer brings something."""
+
 _KINDS = ("connect", "read", "write", "pool")
 
 T = TypeVar("T")
+
+
+class EndlessError(httpx.TransportError):
+    """A file of which no try gets more than the one before."""
 
 
 @dataclass(kw_only=True)
@@ -63,6 +74,7 @@ class Requests:
                     return ask()
             except Exception as error:
                 over = in_all and self.seconds + wait >= _patience()
+                over = over or isinstance(cause_of(error), EndlessError)
                 if constants.HF_HUB_OFFLINE or over or not is_unreachable(error):
                     raise
             time.sleep(wait)
@@ -72,10 +84,15 @@ class Requests:
     @contextmanager
     def _limited(self, in_all: bool) -> Iterator[None]:
         """Count the requests and limit their time: huggingface_hub waits forever for some."""
+        resumed: Counter[tuple[str, str]] = Counter()  # (address, from where on)
 
         def limit(request: httpx.Request) -> None:
             self.count += 1
             self.last = str(request.url.copy_with(query=None))  # the query can be a signature
+            place = (self.last, request.headers.get("range", ""))
+            resumed[place] += bool(place[1])
+            if resumed[place] > RESUMES:
+                raise EndlessError("all answers end at the same byte, before the end of the file")
             left = _patience() - self.seconds if in_all else float("inf")
             if left <= 0:
                 raise httpx.TimeoutException(f"{self.seconds:.0f} s are over")

@@ -9,7 +9,7 @@ from jaxprotect.errors import InputError, did_you_mean_folder
 from jaxprotect.models.axes import ELIGIBLE, Eligible
 from jaxprotect.models.census import Census, known_name
 from jaxprotect.models.config import complete
-from jaxprotect.models.hub import REFERENCE, REFERENCE_FOLDER
+from jaxprotect.models.hub import REFERENCE, REFERENCE_FOLDER, commit_of
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.models.weight_files import open_weights
 from jaxprotect.quantization.quantize import Mask
@@ -50,8 +50,8 @@ def search_on(folder: Path, census: Census, *, revision: str | None = None) -> M
 def check_same_model(search: MinimalFolder, census: Census, *, revision: str | None = None) -> None:
     """Refuse a search on another model.
 
-    Where the model's weights lie in a folder, their checksum decides; else its name and revision,
-    so that nothing is fetched.
+    Where the model's weights lie in a folder, their checksum decides; else its name and commit, so
+    that no weights are fetched.
 
     Args:
         search: a finished search.
@@ -74,8 +74,12 @@ def check_same_model(search: MinimalFolder, census: Census, *, revision: str | N
             raise InputError(f"{start}: the weights' sha256 differ")
     elif known_name(found["name"]) != known_name(census.name):
         raise InputError(start)
-    elif revision is not None and found["revision"] not in (None, revision):
-        raise InputError(f"{start} at revision {revision}: it is of {found['revision']}")
+    elif (
+        revision is not None
+        and (commit := found["revision"]) not in (None, revision)
+        and commit != commit_of(census.name, revision=revision)
+    ):
+        raise InputError(f"{start} at revision {revision}: it is of {commit}")
 
 
 def mask_of(search: MinimalFolder, census: Census) -> Mask | None:

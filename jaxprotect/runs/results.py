@@ -36,8 +36,12 @@ FIXED = ("config", "model", "texts", "experiments")
 _STARTED = ("lock", ".manifest.json.tmp")
 """What a run has that was killed before it had a manifest."""
 
-FREE = ("config.batch_tokens",)
-"""What may change on the way: numbers depend on it by rounding only, and memory may run out."""
+FREE = ("config.batch_tokens", "config.revision")
+"""What may change on the way.
+
+Numbers depend on the batch by rounding only, and memory may run out. A branch may move: a run that
+began with its name goes on with that of the commit, which `model.revision` has.
+"""
 
 ORIGINAL = "original"
 """The name under which the unquantized model's nats are kept."""
