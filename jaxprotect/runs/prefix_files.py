@@ -50,7 +50,17 @@ def _serialize(prefix: Prefix, model: Model) -> bytes:
         "tokens": json.dumps(list(prefix.tokens)),
         "sha256": _checksum(arrays, prefix.tokens),
     }
-    return save(arrays, header)
+    return _in_order(save(arrays, header))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The file with its metadata sorted: the library has them in an order of chance."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def load_prefix(path: Path, model: Model) -> Prefix:

@@ -32,6 +32,7 @@ from jaxprotect.selection.targets import Target
 from tests.tiny import save_tiny_model
 from tests.trust.faulty_disk import faulty_disk
 
+SPEC = QuantSpec(bits=3)
 LANGUAGES = ("eng_Latn", "heb_Hebr")
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.trust.children"])
@@ -46,10 +47,10 @@ def save_inputs(folder: Path) -> str:
     return save_tiny_model(folder / "model")
 
 
-def setup_of(model: str, out: Path) -> Setup:
+def setup_of(model: str, out: Path, spec: QuantSpec = SPEC) -> Setup:
     """What a child runs on."""
     texts = str(Path(model).with_name("texts"))
-    return Setup(model=model, texts=texts, draws=50, out=out, spec=QuantSpec(bits=3))
+    return Setup(model=model, texts=texts, draws=50, out=out, spec=spec)
 
 
 def run_sweep(model: str, out: Path) -> None:
@@ -68,9 +69,7 @@ def run_search(model: str, out: Path) -> None:
     """A search for a minimal set, its statistics included."""
     search = Search(criterion="fisher_delta", precision=1.05, draws=50, max_fraction=0.9)
     texts = load_splits(setup_of(model, out))
-    find_minimal_set(
-        load_model(model), texts, QuantSpec(bits=3), Target(share=0.5), out=out, search=search
-    )
+    find_minimal_set(load_model(model), texts, SPEC, Target(share=0.5), out=out, search=search)
 
 
 def start(job: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
@@ -108,7 +107,7 @@ def kill_often(
     """Run a job again and again, each child killed and followed by the next.
 
     Args:
-        job: `run_sweep` or `run_search`.
+        job: fills a folder from a model.
         model: its model.
         folder: where the outs are made; a new one whenever one is finished.
         kills: how many children must have died of SIGKILL.
