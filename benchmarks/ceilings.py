@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.timing import interleaved
+from benchmarks.torch_peer import finished, tensor
+from jaxprotect.products import matmul_precision
 
 SHAPES = ((2048, 768, 3072), (2048, 3072, 768), (2048, 2048, 2048), (512, 768, 50257))
 """Products of GPT-2 and a square one: rows, inputs, outputs."""
@@ -26,15 +28,15 @@ def matrix_product_rate(repeats: int = 5) -> float:
 
     rate = 0.0
     generator = np.random.default_rng(0)
-    multiply = jax.jit(jnp.matmul)
+    multiply = jax.jit(functools.partial(jnp.matmul, precision=matmul_precision()))
     for rows, inputs, outputs in SHAPES:
         a = generator.standard_normal((rows, inputs), np.float32)
         b = generator.standard_normal((inputs, outputs), np.float32)
-        ours, theirs = (jnp.asarray(a), jnp.asarray(b)), (torch.from_numpy(a), torch.from_numpy(b))
+        ours, theirs = (jnp.asarray(a), jnp.asarray(b)), (tensor(a), tensor(b))
         timed = interleaved(
             {
                 "jax": functools.partial(multiply, *ours),
-                "torch": functools.partial(torch.matmul, *theirs),
+                "torch": lambda theirs=theirs: finished(torch.matmul(*theirs)),
             },
             repeats=repeats,
         )

@@ -8,7 +8,8 @@ import jax
 
 from benchmarks.gradient_statistics import LANGUAGE, sentences, torch_vmap
 from benchmarks.memory import report, resident
-from benchmarks.shapes import Options, gpt2, random_params, torch_twin
+from benchmarks.shapes import Options, gpt2, random_params
+from benchmarks.torch_peer import torch_twin
 from jaxprotect.selection.rows import language_rows
 from jaxprotect.selection.sensitivity import language_statistics
 

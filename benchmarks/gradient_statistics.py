@@ -9,8 +9,9 @@ import numpy as np
 from benchmarks.ceilings import matrix_product_rate
 from benchmarks.memory import peak_of
 from benchmarks.rows import Row, bounded, share, speedup
-from benchmarks.shapes import Options, gpt2, matrix_products, random_params, torch_twin
+from benchmarks.shapes import Options, gpt2, matrix_products, random_params
 from benchmarks.timing import interleaved
+from benchmarks.torch_peer import finished, tensor, torch_device, torch_twin
 from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.evaluation.evaluate import encode
 from jaxprotect.evaluation.texts import load_texts
@@ -65,6 +66,8 @@ def run(options: Options) -> list[Row]:
         share(name, "matrix-product rate", work / timed.median("ours") / limit, 0.7),
     ]
     del model, square, expected
+    if torch_device() != "cpu":
+        return found  # the memory of a process is the host's
     small = ("--small",) if options.small else ()
     memory = peak_of("benchmarks.gradient_memory", "ours", *small)
     other = peak_of("benchmarks.gradient_memory", "vmap", *small)
@@ -83,7 +86,7 @@ def torch_loop(model: Any, rows: list[Sentence]) -> dict[str, Any]:
     square = {name: torch.zeros_like(value) for name, value in named.items()}
     for row in rows:
         model.zero_grad(set_to_none=True)
-        tokens = torch.from_numpy(row.tokens).long()[None]
+        tokens = tensor(row.tokens).long()[None]
         logits = model(tokens[:, :-1]).logits[0]
         torch.nn.functional.cross_entropy(logits, tokens[0, 1:], reduction="sum").backward()
         with torch.no_grad():
@@ -93,7 +96,7 @@ def torch_loop(model: Any, rows: list[Sentence]) -> dict[str, Any]:
                 absolute[name].add_(value.grad.abs())
                 square[name].addcmul_(value.grad, value.grad)
     model.zero_grad(set_to_none=True)
-    return square
+    return finished(square)
 
 
 def torch_vmap(model: Any, rows: list[Sentence]) -> dict[str, Any]:
@@ -105,7 +108,7 @@ def torch_vmap(model: Any, rows: list[Sentence]) -> dict[str, Any]:
     # Masks are data-dependent in `transformers`: a causal one is given.
     longest = max(len(row.tokens) for row in rows) - 1
     lowest = torch.finfo(torch.float32).min
-    mask = torch.full((longest, longest), lowest).triu(1)[None, None]
+    mask = torch.full((longest, longest), lowest, device=torch_device()).triu(1)[None, None]
 
     def loss(weights: dict, tokens: Any, targets: Any) -> Any:
         keywords = {"attention_mask": mask, "use_cache": False}
@@ -125,8 +128,10 @@ def torch_vmap(model: Any, rows: list[Sentence]) -> dict[str, Any]:
             tokens[i, :used] = torch.from_numpy(row.tokens[:-1]).long()
             targets[i, :used] = torch.from_numpy(row.tokens[1:]).long()
         with torch.no_grad():
-            for name, value in per_sentence(named, tokens, targets).items():
+            for name, value in per_sentence(
+                named, tokens.to(torch_device()), targets.to(torch_device())
+            ).items():
                 total[name] += value.sum(0)
                 absolute[name] += value.abs().sum(0)
                 square[name] += value.square().sum(0)
-    return square
+    return finished(square)

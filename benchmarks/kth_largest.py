@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.rows import Row, speedup
 from benchmarks.shapes import Options
 from benchmarks.timing import interleaved
+from benchmarks.torch_peer import tensor, torch_device
 from jaxprotect.counting import order_keys
 from jaxprotect.cuts import find_cut
 
@@ -21,9 +23,11 @@ def run(options: Options) -> list[Row]:
 
     size = 120_000 if options.small else SIZE
     scores = np.abs(np.random.default_rng(0).standard_normal(size, np.float32))
-    leaves = {f"leaf {i}": leaf for i, leaf in enumerate(np.array_split(scores, 12))}
+    parts = np.array_split(scores, 12)
+    on_gpu = torch_device() == "cuda"
+    leaves = {f"leaf {i}": jnp.asarray(p) if on_gpu else p for i, p in enumerate(parts)}
     k = int(SHARE * size)
-    tensor = torch.from_numpy(scores)
+    concatenated = tensor(scores)
 
     def ours() -> Any:
         return find_cut(leaves, k).key
@@ -32,7 +36,7 @@ def run(options: Options) -> list[Row]:
         return np.partition(scores, size - k)[size - k]
 
     def kthvalue() -> Any:
-        return torch.kthvalue(tensor, size - k + 1).values.numpy()
+        return torch.kthvalue(concatenated, size - k + 1).values.cpu().numpy()
 
     expected = order_keys(np.asarray(partition()))
     assert int(ours()) == int(expected) == int(order_keys(np.asarray(kthvalue())))

@@ -15,9 +15,9 @@ from benchmarks.shapes import (
     matrix_products,
     random_params,
     random_tokens,
-    torch_twin,
 )
 from benchmarks.timing import interleaved
+from benchmarks.torch_peer import tensor, torch_twin
 from jaxprotect.evaluation.loss import sentence_nats
 
 
@@ -36,7 +36,7 @@ def run(options: Options) -> list[Row]:
 
     with tempfile.TemporaryDirectory() as folder:
         model = torch_twin(params, config, Path(folder) / "model")
-    inputs = torch.from_numpy(tokens).long()
+    inputs = tensor(tokens).long()
 
     @torch.inference_mode()
     def theirs() -> Any:
@@ -44,7 +44,7 @@ def run(options: Options) -> list[Row]:
         nats = torch.nn.functional.cross_entropy(
             logits.reshape(-1, config.vocab_size), inputs[:, 1:].reshape(-1), reduction="none"
         )
-        return nats.reshape(batch, -1).sum(1).numpy()
+        return nats.reshape(batch, -1).sum(1).cpu().numpy()
 
     np.testing.assert_allclose(np.asarray(ours()), theirs(), rtol=1e-5)
     timed = interleaved({"ours": ours, "torch": theirs}, repeats=options.repeats)

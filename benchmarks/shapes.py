@@ -1,13 +1,10 @@
 """The models that are timed: real shapes, random weights."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from jaxprotect.models.checkpoint import save_model_folder
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params, init_params
 
@@ -51,28 +48,6 @@ def random_tokens(config: ModelConfig, batch: int, length: int) -> np.ndarray:
     """[batch, length] token ids."""
     drawn = np.random.default_rng(0).integers(0, config.vocab_size, (batch, length))
     return drawn.astype(np.int32)
-
-
-def torch_twin(
-    params: Params, config: ModelConfig, folder: Path, *, attention: str = "sdpa"
-) -> Any:
-    """The same model in torch `transformers`, read from a folder that is written for it.
-
-    Args:
-        params: the weights.
-        config: their architecture.
-        folder: a new folder.
-        attention: torch's own fused attention, or `eager`, which vmap can differentiate.
-
-    Returns:
-        The model.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    save_model_folder(folder, params, config)
-    named = {"dtype": torch.float32, "attn_implementation": attention}
-    return AutoModelForCausalLM.from_pretrained(folder, **named).eval()
 
 
 def matrix_products(config: ModelConfig, rows: int, length: int, scored_rows: int) -> float:

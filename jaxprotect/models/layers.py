@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.positions import alibi_slopes, rotary_tables, rotate, visible
 from jaxprotect.models.sharding import whole
+from jaxprotect.products import einsum
 
 
 def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -78,10 +79,10 @@ def normed(
 
 
 def product(x: Array, kernel: Any, equation: str) -> Array:
-    """`jnp.einsum(equation, x, kernel)`; a kernel that is not an array brings its own product."""
+    """`einsum(equation, x, kernel)`; a kernel that is not an array brings its own product."""
     if hasattr(kernel, "project"):
         return kernel.project(x, equation)
-    return jnp.einsum(equation, x, kernel)
+    return einsum(equation, x, kernel)
 
 
 def project(x: Array, layer: dict[str, Any], equation: str) -> Array:
@@ -170,7 +171,7 @@ def attention(
         k_BxSxJxK = _after_cached(cached[0], k_BxSxJxK)
         v_BxSxJxK = _after_cached(cached[1], v_BxSxJxK)
     k_BxSxHxK, v_BxSxHxK = (_for_queries(of, config) for of in (k_BxSxJxK, v_BxSxJxK))
-    scores_BxHxTxS = jnp.einsum("bthk,bshk->bhts", q_BxTxHxK, k_BxSxHxK)
+    scores_BxHxTxS = einsum("bthk,bshk->bhts", q_BxTxHxK, k_BxSxHxK)
     if config.positions == "alibi":
         distance_S = jnp.arange(before + tokens, dtype=jnp.float32)
         scores_BxHxTxS += (alibi_slopes(config.heads)[:, None] * distance_S)[None, :, None]
@@ -178,7 +179,7 @@ def attention(
     seen = visible(tokens, before, config, layer_index) if causal else real[:, None, None, :]
     scores_BxHxTxS = jnp.where(seen, scores_BxHxTxS, jnp.finfo(jnp.float32).min)
     weights_BxHxTxS = jax.nn.softmax(scores_BxHxTxS.astype(jnp.float32)).astype(x.dtype)
-    mixed_BxTxHxK = jnp.einsum("bhts,bshk->bthk", weights_BxHxTxS, v_BxSxHxK)
+    mixed_BxTxHxK = einsum("bhts,bshk->bthk", weights_BxHxTxS, v_BxSxHxK)
     return whole(project(whole(mixed_BxTxHxK), params["out"], "bthk,hkd->btd"))
 
 

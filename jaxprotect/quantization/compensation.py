@@ -24,6 +24,7 @@ from scipy.linalg import solve_triangular
 from jaxprotect.errors import InputError
 from jaxprotect.host_arrays import on_host
 from jaxprotect.models.axes import contracted_axes, layer_axis
+from jaxprotect.products import einsum
 from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
 from jaxprotect.quantization.grid import KEPT, Bits, block_bits
 from jaxprotect.quantization.levels import Grid, code_limits, exact_divide
@@ -118,7 +119,7 @@ def compensate_leaf(
 
 def output_error(change: Float[Array, "I O"], moment: Float[Array, "I I"]) -> Float[Array, "O"]:
     """sum_t (x_t change)^2 of each output: the diagonal of change^T H change."""
-    return jnp.sum(change * (moment @ change), axis=0)
+    return jnp.sum(change * einsum("ij,jo->io", moment, change), axis=0)
 
 
 def _inputs(weights: Array, path: str) -> int:
@@ -234,7 +235,7 @@ def _solve(
         moved_SxO = rows(moved)
         start_of = (moved_SxO, jnp.zeros_like(moved_SxO), jnp.zeros_like(moved_SxO))
         _, rounded_SxO, error_SxO = jax.lax.fori_loop(0, size, step, start_of)
-        return moved - factor_SxI.T @ error_SxO, rounded_SxO
+        return moved - einsum("si,so->io", factor_SxI, error_SxO), rounded_SxO
 
     _, rounded = jax.lax.scan(of_block, weights, jnp.arange(0, inputs, size))
     return rounded.reshape(inputs, -1)

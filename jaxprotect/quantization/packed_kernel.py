@@ -17,6 +17,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, UInt8
 
+from jaxprotect.products import einsum
 from jaxprotect.quantization.bit_packing import unpack_bits
 
 Kind = int | str
@@ -130,7 +131,7 @@ def packed_matmul(
 
     def add_tile(index: Any, y: Array) -> Array:
         tile = jnp.asarray(index)
-        part = jnp.einsum("...i,ri->...r", x, decode_tile(packed, tile).astype(x.dtype))
+        part = einsum("...i,ri->...r", x, decode_tile(packed, tile).astype(x.dtype))
         start = jnp.minimum(tile * rows, width - rows)
         before = tile * rows - start
         there = jax.lax.dynamic_slice_in_dim(y, start, rows, axis=-1)

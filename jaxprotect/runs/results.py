@@ -28,6 +28,7 @@ from jaxprotect.evaluation.evaluation import Evaluation
 from jaxprotect.models.config import complete
 from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import parse_json, read_json
+from jaxprotect.products import matmul_precision
 from jaxprotect.runs.npy_files import checked_npy, load_array
 
 FIXED = ("config", "model", "texts", "experiments")
@@ -117,7 +118,7 @@ def device() -> dict[str, Any]:
         "platform": first.platform,
         "kind": first.device_kind,
         "count": jax.device_count(),
-        "matmul_precision": jax.config.values["jax_default_matmul_precision"] or "default",
+        "matmul_precision": matmul_precision(),
     }
 
 

@@ -14,6 +14,7 @@ from jaxprotect.evaluation.encoding import Encoded
 from jaxprotect.models.axes import is_eligible
 from jaxprotect.models.config import ModelConfig, require_causal
 from jaxprotect.models.transformer import Params, block_output, embed, embedding_norm, final_norm
+from jaxprotect.products import einsum
 from jaxprotect.progress import progress
 from jaxprotect.quantization.compensation import Compensation, compensate_leaf
 from jaxprotect.quantization.grid import Bits, Grids, compiled_leaf_grid
@@ -37,7 +38,7 @@ class _Recorder:
 
     def project(self, x: Float[Array, "B T ..."], equation: str) -> Float[Array, "B T ..."]:
         self.tell(x)
-        return jnp.einsum(equation, x, self.kernel)
+        return einsum(equation, x, self.kernel)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -77,7 +78,7 @@ def block_moments(
 @jax.jit
 def _moment(x: Float[Array, "B T I"], valid: Bool[Array, "B T"]) -> Float[Array, "I I"]:
     real = jnp.where(valid[..., None], x, 0.0).astype(jnp.float32)
-    return jnp.einsum("bti,btj->ij", real, real)
+    return einsum("bti,btj->ij", real, real)
 
 
 _block_output = jax.jit(block_output, static_argnames="config")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxprotect.products import einsum
 from jaxprotect.selection.per_sentence import gradient_moments
 from jaxprotect.selection.statistics import InputStatistics
 
@@ -73,7 +74,7 @@ def head_moments(
     shape = hidden.shape[:2]
 
     def logits_of(tile_RxD: Array, first: Array) -> Array:
-        logits = jnp.einsum("btd,rd->btr", hidden, tile_RxD).astype(jnp.float32)
+        logits = einsum("btd,rd->btr", hidden, tile_RxD).astype(jnp.float32)
         return jnp.where(first + jnp.arange(rows) < vocabulary, logits, -jnp.inf)
 
     def normalise(carry: tuple[Array, Array], tile: tuple) -> tuple[tuple[Array, Array], Array]:
@@ -89,14 +90,14 @@ def head_moments(
     log_normalizer = highest + jnp.log(total)
     if uniform is not None:
         labels = _sample(logits_of, (table_NxRxD, first_N), log_normalizer, uniform, vocabulary)
-    chosen = jnp.einsum("btd,btd->bt", hidden, table[labels])
+    chosen = einsum("btd,btd->bt", hidden, table[labels])
 
     def backward(d_hidden: Array, tile: tuple) -> tuple[Array, tuple[Array, Array, Array]]:
         tile_RxD, first = tile
         probability = jnp.exp(logits_of(tile_RxD, first) - log_normalizer[..., None])
         p_BxTxR = probability - (labels[..., None] == first + jnp.arange(rows))
         p_BxTxR = jnp.where(scored[..., None], p_BxTxR, 0.0)
-        d_hidden = d_hidden + jnp.einsum("btr,rd->btd", p_BxTxR, tile_RxD)
+        d_hidden = d_hidden + einsum("btr,rd->btd", p_BxTxR, tile_RxD)
         return d_hidden, gradient_moments(p_BxTxR, hidden)
 
     d_hidden, moments = jax.lax.scan(backward, jnp.zeros_like(hidden), (table_NxRxD, first_N))
@@ -181,10 +182,10 @@ def add_lookup(
         sum_i g_i, sum_i |g_i| and sum_i g_i^2 of the table.
     """
     rows_BxTxD = table[tokens]
-    logits_BxTxS = jnp.einsum("btd,bsd->bts", hidden, rows_BxTxD).astype(jnp.float32)
+    logits_BxTxS = einsum("btd,bsd->bts", hidden, rows_BxTxD).astype(jnp.float32)
     p_BxTxS = jnp.exp(logits_BxTxS - head.log_normalizer[..., None])
     p_BxTxS = p_BxTxS - (head.labels[:, :, None] == tokens[:, None, :])
-    a_BxSxD = jnp.einsum("bts,btd->bsd", jnp.where(scored[..., None], p_BxTxS, 0.0), hidden)
+    a_BxSxD = einsum("bts,btd->bsd", jnp.where(scored[..., None], p_BxTxS, 0.0), hidden)
     return _corrected(head.gradient, head.absolute, head.square, tokens, a_BxSxD, d_lookup)
 
 
@@ -209,7 +210,7 @@ def _corrected(
     gradient: Array, absolute: Array, square: Array, tokens: Array, a: Array, d_lookup: Array
 ) -> tuple[Array, Array, Array]:
     same_BxSxT = tokens[:, :, None] == tokens[:, None, :]
-    b_BxSxD = jnp.einsum("bst,btd->bsd", same_BxSxT.astype(d_lookup.dtype), d_lookup)
+    b_BxSxD = einsum("bst,btd->bsd", same_BxSxT.astype(d_lookup.dtype), d_lookup)
     # A token that occurs again in its row has been counted at its first place.
     first_BxS = jnp.argmax(same_BxSxT, axis=-1) == jnp.arange(tokens.shape[1])
     both = a + b_BxSxD

@@ -16,6 +16,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from jaxprotect.models.sharding import whole
+from jaxprotect.products import einsum
 from jaxprotect.selection.statistics import InputStatistics
 
 TILE = 2**17
@@ -124,13 +125,13 @@ def make_probes(kernel: Array, inputs: tuple[int, ...], layer: bool) -> Probes:
 def _product(
     x: Array, kernel: Array, probes: Probes, valid: Array, equation: str, joined: bool
 ) -> Array:
-    return jnp.einsum(equation, x, kernel)
+    return einsum(equation, x, kernel)
 
 
 def _product_forward(
     x: Array, kernel: Array, probes: Probes, valid: Array, equation: str, joined: bool
 ) -> tuple[Array, tuple]:
-    y = jnp.einsum(equation, x, kernel)
+    y = einsum(equation, x, kernel)
     largest = jnp.max(jnp.abs(y) * _like(valid, y), axis=(0, 1))
     return y, (x, kernel, valid, largest)
 
@@ -139,7 +140,7 @@ def _product_backward(equation: str, joined: bool, residuals: tuple, dy: Array) 
     x, kernel, valid, output_largest = residuals
     inputs, rest = equation.split(",")
     into, out = rest.split("->")
-    dx = jnp.einsum(f"{out},{into}->{inputs}", whole(dy), whole(kernel))
+    dx = einsum(f"{out},{into}->{inputs}", whole(dy), whole(kernel))
     batch, length = (1, x.shape[0] * x.shape[1]) if joined else x.shape[:2]
     # The gradient as [inputs, outputs], whatever the axes are called.
     total, absolute, square = (
@@ -149,14 +150,14 @@ def _product_backward(equation: str, joined: bool, residuals: tuple, dy: Array) 
     axes = f"{inputs[2:]}{out[2:]}->{into}"
     real = jnp.abs(x) * _like(valid, x)
     probes = Probes(
-        absolute=jnp.einsum(axes, absolute),
-        square=jnp.einsum(axes, square),
+        absolute=einsum(axes, absolute),
+        square=einsum(axes, square),
         input_absolute=jnp.sum(real, axis=(0, 1)),
         input_square=jnp.sum(jnp.square(real), axis=(0, 1)),
         input_largest=jnp.max(real, axis=(0, 1)),
         output_largest=output_largest,
     )
-    return dx, jnp.einsum(axes, total), probes, jnp.zeros_like(valid)
+    return dx, einsum(axes, total), probes, jnp.zeros_like(valid)
 
 
 _product.defvjp(_product_forward, _product_backward)
@@ -186,7 +187,7 @@ def gradient_moments(
             sums: tuple[Array, Array, Array], sentence: tuple[Array, Array]
         ) -> tuple[Any, None]:
             x_TxR, dy_TxO = sentence
-            g_RxO = jnp.einsum("tr,to->ro", x_TxR, dy_TxO, preferred_element_type=jnp.float32)
+            g_RxO = einsum("tr,to->ro", x_TxR, dy_TxO, preferred_element_type=jnp.float32)
             total, absolute, square = sums
             return (total + g_RxO, absolute + jnp.abs(g_RxO), square + jnp.square(g_RxO)), None
 

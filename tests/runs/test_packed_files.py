@@ -82,7 +82,7 @@ def test_the_file_has_the_size_that_shapes_and_flags_predict(tmp_path, found):
     assert size == protected_size(shapes, mask, spec, bits)
     manifest = read_manifest(tmp_path / "model")
     assert (manifest["bytes"], manifest["parts"]) == (predicted, size.rows())
-    assert manifest["device"]["matmul_precision"] == "default"
+    assert manifest["device"]["matmul_precision"] == "highest"
     header = int.from_bytes(path.read_bytes()[:8], "little")
     assert predicted == 8 + header + size.total
     with safe_open(path, framework="numpy") as file:  # the library reads what was written by hand

@@ -156,4 +156,4 @@ def test_the_manifest_says_what_computed_and_how_exactly(filled):
     manifest = read_store(filled.folder, MODEL).manifest
     assert manifest["versions"]["jax"] == jax.__version__
     assert manifest["device"]["platform"] == "cpu"
-    assert manifest["device"]["matmul_precision"] == "default"
+    assert manifest["device"]["matmul_precision"] == "highest"
