@@ -107,8 +107,8 @@ def torch_vmap(model: Any, rows: list[Sentence]) -> dict[str, Any]:
     named = {name: value.detach() for name, value in model.named_parameters()}
     # Masks are data-dependent in `transformers`: a causal one is given.
     longest = max(len(row.tokens) for row in rows) - 1
-    lowest = torch.finfo(torch.float32).min
-    mask = torch.full((longest, longest), lowest, device=torch_device()).triu(1)[None, None]
+    lowest, there = torch.finfo(torch.float32).min, torch_device()
+    mask = torch.full((longest, longest), lowest, device=there).triu(1)[None, None]
 
     def loss(weights: dict, tokens: Any, targets: Any) -> Any:
         keywords = {"attention_mask": mask, "use_cache": False}
@@ -121,16 +121,14 @@ def torch_vmap(model: Any, rows: list[Sentence]) -> dict[str, Any]:
     square = {name: torch.zeros_like(value) for name, value in named.items()}
     for start in range(0, len(rows), AT_ONCE):
         part = rows[start : start + AT_ONCE]
-        tokens = torch.zeros((len(part), longest), dtype=torch.long)
-        targets = torch.full((len(part), longest), -100)
+        tokens = torch.zeros((len(part), longest), dtype=torch.long, device=there)
+        targets = torch.full((len(part), longest), -100, device=there)
         for i, row in enumerate(part):
             used = len(row.tokens) - 1
             tokens[i, :used] = torch.from_numpy(row.tokens[:-1]).long()
             targets[i, :used] = torch.from_numpy(row.tokens[1:]).long()
         with torch.no_grad():
-            for name, value in per_sentence(
-                named, tokens.to(torch_device()), targets.to(torch_device())
-            ).items():
+            for name, value in per_sentence(named, tokens, targets).items():
                 total[name] += value.sum(0)
                 absolute[name] += value.abs().sum(0)
                 square[name] += value.square().sum(0)

@@ -150,14 +150,14 @@ def _product_backward(equation: str, joined: bool, residuals: tuple, dy: Array) 
     axes = f"{inputs[2:]}{out[2:]}->{into}"
     real = jnp.abs(x) * _like(valid, x)
     probes = Probes(
-        absolute=einsum(axes, absolute),
-        square=einsum(axes, square),
+        absolute=jnp.einsum(axes, absolute),
+        square=jnp.einsum(axes, square),
         input_absolute=jnp.sum(real, axis=(0, 1)),
         input_square=jnp.sum(jnp.square(real), axis=(0, 1)),
         input_largest=jnp.max(real, axis=(0, 1)),
         output_largest=output_largest,
     )
-    return dx, einsum(axes, total), probes, jnp.zeros_like(valid)
+    return dx, jnp.einsum(axes, total), probes, jnp.zeros_like(valid)
 
 
 _product.defvjp(_product_forward, _product_backward)
