@@ -26,8 +26,9 @@ from jaxprotect.host_arrays import on_host
 from jaxprotect.models.axes import contracted_axes, layer_axis
 from jaxprotect.products import einsum
 from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
+from jaxprotect.quantization.division import exact_divide
 from jaxprotect.quantization.grid import KEPT, Bits, block_bits
-from jaxprotect.quantization.levels import Grid, code_limits, exact_divide
+from jaxprotect.quantization.levels import Grid, code_limits
 from jaxprotect.quantization.quantize import quantize_leaf
 from jaxprotect.quantization.spec import QuantSpec
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxprotect.quantization.division import exact_divide
 from jaxprotect.quantization.spec import QuantSpec
 
 
@@ -34,22 +35,12 @@ def code_limits(
         Python ints, or float arrays like `bits`.
     """
     if isinstance(bits, jax.Array):
-        half = jnp.exp2(bits.astype(jnp.float32) - 1)
+        half = jnp.left_shift(1, bits - 1).astype(jnp.float32)  # exp2 is not exact on every device
         return (-half, half - 1) if spec.symmetric else (jnp.zeros_like(half), 2 * half - 1)
     count = spec.bits if bits is None else bits
     if spec.symmetric:
         return -(2 ** (count - 1)), 2 ** (count - 1) - 1
     return 0, 2**count - 1
-
-
-def exact_divide(a: Float[Array, "..."], b: Float[Array, "..."] | int) -> Float[Array, "..."]:
-    """a / b, correctly rounded, for any b that broadcasts.
-
-    XLA turns division by a constant or a broadcast value into multiplication by its reciprocal,
-    which is often off by one unit in the last place: enough to move a weight to another level.
-    min(|a|, 0) is 0, but XLA does not know that, and so divides.
-    """
-    return a / (b + jnp.minimum(jnp.abs(a), 0.0))
 
 
 def counted_range(

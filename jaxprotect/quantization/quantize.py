@@ -10,6 +10,7 @@ from jaxprotect.models.axes import is_eligible, layer_axis
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params, parameter_shapes
 from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
+from jaxprotect.quantization.division import exact_divide
 from jaxprotect.quantization.grid import (
     KEPT,
     Bits,
@@ -18,7 +19,7 @@ from jaxprotect.quantization.grid import (
     check_bits,
     leaf_grid,
 )
-from jaxprotect.quantization.levels import Grid, code_limits, exact_divide
+from jaxprotect.quantization.levels import Grid, code_limits
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.trees import leaf_paths, map_leaves
 

@@ -9,13 +9,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxprotect.errors import InputError
-from jaxprotect.quantization.levels import (
-    Grid,
-    code_limits,
-    counted_range,
-    exact_divide,
-    grid_of_range,
-)
+from jaxprotect.quantization.division import exact_divide
+from jaxprotect.quantization.levels import Grid, code_limits, counted_range, grid_of_range
 from jaxprotect.quantization.spec import QuantSpec
 
 PERCENTILE = 99.9

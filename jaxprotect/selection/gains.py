@@ -30,8 +30,9 @@ from jaxprotect.models.axes import is_eligible
 from jaxprotect.models.transformer import Params
 from jaxprotect.progress import progress
 from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
+from jaxprotect.quantization.division import exact_divide
 from jaxprotect.quantization.grid import KEPT, Bits, block_bits, leaf_grid
-from jaxprotect.quantization.levels import code_limits, exact_divide
+from jaxprotect.quantization.levels import code_limits
 from jaxprotect.quantization.quantize import Mask
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.trees import leaf_paths

@@ -29,8 +29,9 @@ from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import Params
 from jaxprotect.progress import progress
 from jaxprotect.quantization.blocks import from_scale_blocks, scale_blocks
+from jaxprotect.quantization.division import exact_divide
 from jaxprotect.quantization.grid import KEPT, Bits, Grids, block_bits
-from jaxprotect.quantization.levels import Grid, code_limits, exact_divide
+from jaxprotect.quantization.levels import Grid, code_limits
 from jaxprotect.quantization.quantize import Mask, quantize_tree
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.quantization.weighted import weighted_mse_grids

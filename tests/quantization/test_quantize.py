@@ -6,7 +6,6 @@ import qwix
 
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import is_eligible
-from jaxprotect.quantization.levels import exact_divide
 from jaxprotect.quantization.quantize import quantize_leaf, quantize_leaves
 from jaxprotect.quantization.spec import SEED_SPEC, QuantSpec
 from jaxprotect.selection import masks
@@ -62,18 +61,6 @@ def test_symmetric_channel_and_tensor_follow_the_formula():
         got = quantize_leaves(params, masks.none(params), spec, CONFIG)
         want = numpy_symmetric(kernel, 4, axes)
         np.testing.assert_array_equal(got["blocks"]["attention"]["out"]["kernel"], want)
-
-
-@pytest.mark.parametrize("jit", [False, True])
-def test_division_is_exact_by_constants_and_broadcasts(jit):
-    wrap = jax.jit if jit else lambda f: f
-    a = jax.random.normal(jax.random.key(0), (40, 50))
-    rows = jnp.abs(jax.random.normal(jax.random.key(1), (40, 1)))
-    by_constant = wrap(lambda a: exact_divide(a, 7))(a)
-    np.testing.assert_array_equal(by_constant, np.asarray(a) / np.float32(7))
-    for b in (rows, rows[:1]):
-        by_broadcast = wrap(exact_divide)(a, b)
-        np.testing.assert_array_equal(by_broadcast, np.asarray(a) / np.asarray(b))
 
 
 def test_per_tensor_scales_are_per_checkpoint_tensor():
