@@ -4,6 +4,7 @@
 130  Ctrl-C (128 + SIGINT)
 143  SIGTERM, as schedulers send it before they take a machine away (128 + SIGTERM)
 134  of a job of several hosts: another one was lost (128 + SIGABRT, which JAX's runtime raises)
+141  who read the output has left, as `| head` does (128 + SIGPIPE); nothing is said
 
 A signal ends the command as soon as the device has finished what it computes: files are whole or
 absent, rows that were written stay, locks are freed. A second SIGTERM ends it at once, which is as
@@ -11,6 +12,8 @@ safe as kill -9. The same command, given again, continues what its folder holds.
 hosts has the signal all end, at the same point of the program.
 """
 
+import os
+import select
 import signal
 import sys
 import threading
@@ -26,6 +29,7 @@ BAD_INPUT = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 LOST = 128 + signal.SIGABRT
+UNREAD = 128 + signal.SIGPIPE
 _GO_ON = "give the same command again to go on from what is finished"
 
 
@@ -42,6 +46,7 @@ def end_in_one_line(command: Callable[[], object]) -> None:
     before = signal.signal(signal.SIGTERM, _terminate) if main_thread else None
     try:
         command()
+        sys.stdout.flush()  # what nobody reads is seen here, not at the interpreter's end
         return
     except InputError as error:
         line, code = f"error: {error}", BAD_INPUT
@@ -50,7 +55,9 @@ def end_in_one_line(command: Callable[[], object]) -> None:
     except Terminated:
         line, code = f"terminated; {_GO_ON}", TERMINATED
     except Exception as error:
-        if _is_lost(error):
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            line, code = "", UNREAD
+        elif _is_lost(error):
             line, code = f"another host was lost; {_GO_ON}", LOST
         elif (reason := _reason(error)) is not None:
             line, code = f"error: {reason}", BAD_INPUT
@@ -62,13 +69,24 @@ def end_in_one_line(command: Callable[[], object]) -> None:
     # Here the command's frames are gone, and its progress bars have ended their lines.
     if hosts.several():
         hosts.leave(code, line)
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{line}\n" if line else "")
     sys.exit(code)
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise Terminated
+
+
+def _reader_has_left() -> bool:
+    """Whether standard output is the pipe that broke; what it still holds is dropped if so."""
+    output = sys.stdout.fileno()
+    watched = select.poll()
+    watched.register(output, 0)  # errors alone: that nobody is at the other end
+    if not watched.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _is_lost(error: Exception) -> bool:

@@ -14,10 +14,15 @@ WIDTH = 130
 """Columns of a table where there is no terminal."""
 
 
+class _Screen(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # for `jaxprotect.endings`; rich would exit with code 1
+
+
 def console() -> Console:
     """A console as wide as the terminal, or `WIDTH` columns wide where there is none."""
-    found = Console()
-    return found if found.is_terminal else Console(width=WIDTH)
+    found = _Screen()
+    return found if found.is_terminal else _Screen(width=WIDTH)
 
 
 def table(title: str, left: list[str], right: list[str]) -> Table:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -112,6 +114,20 @@ def test_an_experiment_ends_as_a_command_does(sent, tmp_path):
         child.join(60)
         assert child.exitcode == code
     assert (tmp_path / "line").read_text().startswith(words)
+
+
+def test_a_reader_who_leaves_is_not_a_mistake():
+    read, write = os.pipe()
+    os.close(read)
+    words = (["--help"], ["minimal-set", "--help"], ["census", "--model", "gpt2"])
+    command = [sys.executable, "-m", "jaxprotect.cli"]
+    started = [
+        subprocess.Popen([*command, *rest], stdout=write, stderr=subprocess.PIPE) for rest in words
+    ]
+    os.close(write)
+    for child in started:
+        assert child.communicate(timeout=60) == (None, b"")
+        assert child.returncode == 141
 
 
 def test_what_an_ordinary_mistake_raises_is_not_hidden(capsys):
