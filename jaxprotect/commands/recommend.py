@@ -60,7 +60,7 @@ class Recommend:
     def run(self) -> None:
         """Try, choose, print, and write if asked."""
         from jaxprotect.models.folders import refuse_used_folder
-        from jaxprotect.runs.recommend import open_workplace, recommend
+        from jaxprotect.runs.recommend import open_workplace, recommend, refuse_small_budget
         from jaxprotect.runs.recommend_folder import refuse_other_folder, save_recommendation
         from jaxprotect.runs.remote_folder import address, working_folder
         from jaxprotect.runs.scheme_files import pack_scheme
@@ -77,6 +77,7 @@ class Recommend:
             shared = working_folder(self.statistics, name="statistics", shared=True)
             statistics = stack.enter_context(shared)
             texts, model = self.measured.load_splits(), self.source.load()
+            refuse_small_budget(model, self.budget_bytes, eligible=self.eligible)
             place = open_workplace(
                 model,
                 texts,

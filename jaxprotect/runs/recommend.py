@@ -1,5 +1,6 @@
 """What to protect and how within a budget: tried on tune, measured once on test, as rows."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def open_workplace(
         texts["select"],
         scheme_evaluator(model, texts["tune"], batch_tokens=batch_tokens),
         original("tune"),
-        lambda scheme: scheme_file_size(model, scheme),
+        functools.partial(scheme_file_size, model),
         reference=reference,
         rounds=rounds,
     )
@@ -96,6 +97,30 @@ def open_workplace(
         evaluate=scheme_evaluator(model, texts["test"], batch_tokens=batch_tokens),
         base=original("test"),
     )
+
+
+def base_quantizer(eligible: Eligible) -> QuantSpec:
+    """What all schemes have in common: two bytes for each weight that is not quantized.
+
+    That is exact for half precision checkpoints.
+    """
+    return QuantSpec(protected_dtype="float16", eligible=eligible)
+
+
+def refuse_small_budget(model: Model, budget: int, *, eligible: Eligible = "matrices") -> None:
+    """Refuse a budget that no file fits, before anything is measured.
+
+    Args:
+        model: the unquantized model; only shapes are read.
+        budget: bytes of the files.
+        eligible: which parameters are quantized at all.
+
+    Raises:
+        InputError: a budget below the smallest possible file, or a packed model.
+    """
+    check_dense("model", model.params)
+    size = functools.partial(scheme_file_size, model)
+    fitting_quantizers(model.params, size, budget, base_quantizer(eligible))
 
 
 def try_budget(
@@ -123,9 +148,8 @@ def try_budget(
             but those.
     """
     options = Options() if options is None else options
-    # Two bytes for each weight that is not quantized: exact for half precision checkpoints.
-    base = QuantSpec(protected_dtype="float16", eligible=eligible)
-    fitting_quantizers(place.ground, budget, base)  # refuses a budget before any work
+    base = base_quantizer(eligible)
+    place.ground.fitting(budget, base)  # refuses a budget before any work
     techniques = {name: TECHNIQUES[name] for name in options.techniques}
     combine, config = options.combine, place.ground.config
     if config.masked:

@@ -61,19 +61,35 @@ class Ground:
         """Plain quantization."""
         return Scheme(spec=spec, mask=masks.none(self.params))
 
+    def fitting(self, budget: int, base: QuantSpec) -> list[QuantSpec]:
+        """See `fitting_quantizers`."""
+        return fitting_quantizers(self.params, self.file_size, budget, base)
+
 
 def quantizers(base: QuantSpec) -> list[QuantSpec]:
     """Every width, per channel and in groups, with the other options of `base`."""
     return [replace(base, bits=bits, **how) for bits in range(2, 9) for how in GRANULARITIES]
 
 
-def fitting_quantizers(ground: Ground, budget: int, base: QuantSpec) -> list[QuantSpec]:
+def fitting_quantizers(
+    params: Params, file_size: Callable[[Scheme], int], budget: int, base: QuantSpec
+) -> list[QuantSpec]:
     """The plain quantizers whose file fits, the largest file first.
+
+    Args:
+        params: the parameter tree; only shapes are read.
+        file_size: scheme -> bytes of the files that it is stored in.
+        budget: bytes of the files.
+        base: eligible leaves and dtypes.
+
+    Returns:
+        The quantizers.
 
     Raises:
         InputError: a budget below the smallest possible file.
     """
-    sizes = {spec: ground.file_size(ground.plain(spec)) for spec in quantizers(base)}
+    nothing = masks.none(params)
+    sizes = {spec: file_size(Scheme(spec=spec, mask=nothing)) for spec in quantizers(base)}
     fitting = [spec for spec, size in sizes.items() if size <= budget]
     if not fitting:
         smallest, size = min(sizes.items(), key=lambda item: item[1])
@@ -97,7 +113,7 @@ def uniform(ground: Ground, budget: int, base: QuantSpec) -> Scheme:
     Raises:
         InputError: a budget below the smallest possible file.
     """
-    fitting = fitting_quantizers(ground, budget, base)
+    fitting = ground.fitting(budget, base)
     widest = fitting[0].bits
     # One bit quarters the squared error: no granularity makes up for two.
     rivals = [spec for spec in fitting if spec.bits >= widest - 1]

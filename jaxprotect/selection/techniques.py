@@ -19,7 +19,6 @@ from jaxprotect.selection.prefix_learning import PrefixLearning, learn_prefix
 from jaxprotect.selection.recipes import (
     GRANULARITIES,
     Ground,
-    fitting_quantizers,
     protected,
     uniform,
 )
@@ -60,7 +59,7 @@ def compensated(ground: Ground, budget: int, base: QuantSpec) -> list[Scheme]:
 
 def guided_protection(ground: Ground, budget: int, base: QuantSpec) -> list[Scheme]:
     """Fewer bits, and the rest of the budget for weights that the language-guided choice keeps."""
-    found = fitting_quantizers(ground, budget, base)
+    found = ground.fitting(budget, base)
     widest = found[0].bits
     tried = [spec for spec in found if spec.bits >= max(2, widest - 1)]
     made = [protected(ground, budget, spec) for spec in tried]
@@ -106,7 +105,7 @@ def whole_layers(ground: Ground, budget: int, base: QuantSpec) -> list[Scheme]:
 def _whole(ground: Ground, budget: int, base: QuantSpec, what: Whole) -> list[Scheme]:
     reserve = header_reserve(ground, base)
     try:
-        found = fitting_quantizers(ground, budget - reserve, base)
+        found = ground.fitting(budget - reserve, base)
     except InputError:  # nothing fits beside the names of what is kept
         return []
     tried = [spec for spec in found if spec.bits >= found[0].bits - 1]
@@ -126,7 +125,7 @@ def cached_prefix(ground: Ground, budget: int, base: QuantSpec) -> list[Scheme]:
 
 def _widest(ground: Ground, budget: int, base: QuantSpec) -> list[QuantSpec]:
     """The quantizers of the most bits that fit, per channel and in groups."""
-    found = fitting_quantizers(ground, budget, base)
+    found = ground.fitting(budget, base)
     return [spec for spec in found if spec.bits == found[0].bits]
 
 

@@ -91,11 +91,13 @@ def test_recommend_packs_what_it_recommends(tiny, statistics, tmp_path, capsys):
     assert "What each language loses" in page
 
 
-def test_a_budget_below_the_smallest_file_is_one_line(tiny, statistics, capsys):
+def test_a_budget_below_the_smallest_file_is_one_line_before_any_work(tiny, tmp_path, capsys):
+    statistics = tmp_path / "statistics"
     arguments = ["recommend", "--model", tiny, "--languages", *LANGUAGES]
     with pytest.raises(SystemExit) as stopped:
         main([*arguments, "--budget-bytes", "1000", "--statistics", str(statistics)])
     assert stopped.value.code == 2
+    assert not list(statistics.glob("**/*.safetensors"))
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: `budget` is 1000 bytes; the smallest possible file, INT2")
 

@@ -18,7 +18,6 @@ from jaxprotect.selection.mixed_recipes import header_reserve
 from jaxprotect.selection.recipes import (
     Ground,
     affordable,
-    fitting_quantizers,
     predicted_worst,
     protected,
     quantizers,
@@ -128,7 +127,7 @@ def test_a_budget_below_the_smallest_file_names_it(name):
 def test_uniform_is_the_best_of_all_that_fit():
     budget = budget_of(5, 300)
     chosen = uniform(GROUND, budget, BASE).spec
-    fitting = fitting_quantizers(GROUND, budget, BASE)
+    fitting = GROUND.fitting(budget, BASE)
     assert chosen in fitting
     assert predicted_worst(GROUND, chosen) == min(predicted_worst(GROUND, s) for s in fitting)
 
