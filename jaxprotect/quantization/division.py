@@ -27,7 +27,7 @@ def exact_divide(a: Float[Array, "..."], b: Float[Array, "..."] | int) -> Float[
     Returns:
         The quotient, bit for bit the same on all devices; differentiable like a / b.
     """
-    return _quotient(a, jnp.asarray(b, a.dtype))
+    return _compiled_quotient(a, jnp.asarray(b, a.dtype))
 
 
 @jax.custom_jvp
@@ -38,6 +38,9 @@ def _quotient(a: Array, b: Array) -> Array:
 @_quotient.defjvp
 def _quotient_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return _quotient(*primals), jax.jvp(_divide, primals, tangents)[1]
+
+
+_compiled_quotient = jax.jit(_quotient)  # one program where it is called by itself
 
 
 def _divide(a: Array, b: Array) -> Array:

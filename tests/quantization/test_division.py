@@ -24,32 +24,35 @@ def dividends_and_divisors():
     return [np.concatenate(side).astype(np.float32) for side in zip(*pairs, strict=True)]
 
 
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """`exact_divide`, with the program that GPUs and TPUs have."""
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda a, b, *, cpu, default: default(a, b))
-    jax.clear_caches()
-    yield
-    jax.clear_caches()
+CPU = exact_divide
+GPU = division._divide_with_remainder
+"""What `exact_divide` is on GPUs and TPUs."""
 
 
+@pytest.mark.parametrize("divide", [CPU, GPU])
 @pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("gpu", [False, True])
-def test_division_is_exact_by_constants_and_broadcasts(jit, gpu, request):
-    if gpu:
-        request.getfixturevalue("as_on_a_gpu")
+def test_division_is_exact_by_constants_and_broadcasts(divide, jit):
     wrap = jax.jit if jit else lambda f: f
     a = jax.random.normal(jax.random.key(0), (40, 50))
     rows = jnp.abs(jax.random.normal(jax.random.key(1), (40, 1)))
-    by_constant = wrap(lambda a: exact_divide(a, 7))(a)
+    by_constant = wrap(lambda a: divide(a, jnp.float32(7)))(a)
     np.testing.assert_array_equal(by_constant, np.asarray(a) / np.float32(7))
     for b in (rows, rows[:1]):
-        by_broadcast = wrap(exact_divide)(a, b)
+        by_broadcast = wrap(divide)(a, b)
         np.testing.assert_array_equal(by_broadcast, np.asarray(a) / np.asarray(b))
 
 
-@pytest.mark.parametrize("units", range(-8, 9, 2))
-def test_a_quotient_is_corrected_by_its_remainder(as_on_a_gpu, monkeypatch, units):
+def test_every_device_but_the_cpu_has_the_other_program():
+    a = jnp.ones(3)
+    made = jax.jit(exact_divide).trace(a, a)
+    on_gpu = made.lower(lowering_platforms=("cuda",)).as_text()
+    on_cpu = made.lower(lowering_platforms=("cpu",)).as_text()
+    assert "bitcast_convert" in on_gpu
+    assert "bitcast_convert" not in on_cpu
+
+
+@pytest.mark.parametrize("units", [-8, -1, 0, 2])
+def test_a_quotient_is_corrected_by_its_remainder(monkeypatch, units):
     a, b = dividends_and_divisors()
 
     def off(a, b):
@@ -57,7 +60,7 @@ def test_a_quotient_is_corrected_by_its_remainder(as_on_a_gpu, monkeypatch, unit
         return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
     monkeypatch.setattr(division, "_divide", off)
-    got = np.asarray(division._divide_with_remainder(jnp.asarray(a), jnp.asarray(b)))
+    got = np.asarray(jax.jit(lambda *pair: GPU(*pair))(a, b))
     with np.errstate(over="ignore", under="ignore"):
         want = a / b
     normal = np.abs(want) >= SMALLEST_NORMAL
@@ -75,20 +78,17 @@ def test_the_largest_error_that_is_corrected():
         np.testing.assert_array_equal(got, want)
 
 
-def test_what_is_not_normal_is_as_the_device_divides(as_on_a_gpu):
+def test_what_is_not_normal_is_as_the_device_divides():
     a = jnp.array([0.0, -0.0, 1.0, -1.0, 0.0, jnp.inf, 1.0, jnp.nan, 3e38, 1e-30])
     b = jnp.array([2.0, 2.0, 0.0, 0.0, 0.0, 2.0, jnp.inf, 1.0, 1e-3, 1e30])
     with np.errstate(all="ignore"):
         want = np.asarray(a) / np.asarray(b)
-    got = np.asarray(exact_divide(a, b))
+    got = np.asarray(GPU(a, b))
     np.testing.assert_array_equal(got, want)
     np.testing.assert_array_equal(np.signbit(got[:2]), [False, True])
 
 
-@pytest.mark.parametrize("gpu", [False, True])
-def test_gradients_are_those_of_a_quotient(gpu, request):
-    if gpu:
-        request.getfixturevalue("as_on_a_gpu")
+def test_gradients_are_those_of_a_quotient():
     a, b = jnp.array([3.0, -5.0]), jnp.array([7.0, 0.3])
     by_a, by_b = jax.grad(lambda a, b: exact_divide(a, b).sum(), argnums=(0, 1))(a, b)
     np.testing.assert_allclose(by_a, 1 / b, rtol=1e-6)
