@@ -15,7 +15,7 @@ from jaxprotect.runs.drawing import Drawing
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 SOME_SLOW = [
-    pytest.param(path, marks=pytest.mark.slow if path.stem[0] in "34" else [], id=path.stem)
+    pytest.param(path, marks=pytest.mark.slow if path.stem[0] in "234" else [], id=path.stem)
     for path in NOTEBOOKS
 ]
 """Half a minute and more of gradients; what they call runs elsewhere, too."""

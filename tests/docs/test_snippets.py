@@ -21,6 +21,8 @@ LONG = {
         "magnitude",
         "minimal_set",
         "mixed_precision",
+        "packing",
+        "ranges",
         "recommend",
     )
 }

@@ -64,7 +64,12 @@ def assert_same(found, wanted):
 
 @pytest.mark.parametrize(
     ("name", "spec"),
-    [("tied", None), ("tied", CHANNEL), ("own", GROUP), ("masked", CHANNEL)],
+    [
+        ("tied", None),
+        ("tied", CHANNEL),
+        pytest.param("own", GROUP, marks=pytest.mark.slow),
+        pytest.param("masked", CHANNEL, marks=pytest.mark.slow),
+    ],
 )
 def test_nats_are_those_of_weights_in_memory(folders, name, spec):
     model, stored = load_model(folders / name), open_model(folders / name)

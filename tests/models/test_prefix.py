@@ -31,10 +31,10 @@ SENTENCES = jax.jit(sentence_nats, static_argnums=3)
 START = 3
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("mistral", "opt")]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("bloom", "mistral", "opt")]
 
 
-@pytest.fixture(params=["bloom", "gpt2", "neox", *SLOW])
+@pytest.fixture(params=["gpt2", "neox", *SLOW])
 def config(request):
     return FAMILIES[request.param]
 

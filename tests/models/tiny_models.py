@@ -77,11 +77,9 @@ MASKED = {
     ),
 }
 
-NAMES = [
-    pytest.param(name, marks=pytest.mark.slow) if name in ("llama", "mistral") else name
-    for name in CONFIGS
-]
-"""All of them for a test that takes seconds: qwen2 has most of what its two kin have."""
+FAST = ("gpt2", "opt", "neox", "bloom", "qwen2")
+NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
+"""All of them for a test that takes seconds: one of each kind is fast."""
 
 EVERY = CONFIGS | MASKED
 """What checkpoints, counts and packing are tested with; forward and losses are apart."""

@@ -188,7 +188,10 @@ class Both(NamedTuple):
     torch: Torch
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+UNTIED = pytest.param(False, marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[True, UNTIED], ids=["tied", "untied"])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
     sizes: dict[str, object] = {"n_embd": 12, "n_head": 3, "n_layer": 2, "n_positions": 16}
     hf_config = GPT2Config.from_dict(

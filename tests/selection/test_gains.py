@@ -26,6 +26,7 @@ SPECS = [
     QuantSpec(bits=2, granularity="group", group_size=5),
     QuantSpec(bits=3, symmetric=False),
 ]
+SOME_SLOW = [*SPECS[:2], *(pytest.param(spec, marks=pytest.mark.slow) for spec in SPECS[2:])]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def params():
     return random_params()
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.label)
+@pytest.mark.parametrize("spec", SOME_SLOW, ids=lambda spec: spec.label)
 def test_errors_are_what_plain_quantization_does(params, spec):
     nothing = masks.none(params)
     found = rounding(params, nothing, spec).error

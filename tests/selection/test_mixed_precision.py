@@ -18,8 +18,8 @@ SPEC = QuantSpec(protected_dtype="float16")
 SPECS = [
     SPEC,
     QuantSpec(granularity="group", group_size=5, symmetric=False),
-    QuantSpec(granularity="tensor"),
-    QuantSpec(protected_dtype="int8", eligible="weights"),
+    pytest.param(QuantSpec(granularity="tensor"), marks=pytest.mark.slow),
+    pytest.param(QuantSpec(protected_dtype="int8", eligible="weights"), marks=pytest.mark.slow),
 ]
 
 

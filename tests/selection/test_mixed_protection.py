@@ -144,7 +144,9 @@ def test_a_budget_beside_bits_is_filled(params, mixed):
     assert 480 <= protected_size(params, mask, HALF, mixed).total - plain <= 500
 
 
-@pytest.mark.parametrize("spec", [HALF, INT8], ids=["float16", "int8"])
+@pytest.mark.parametrize(
+    "spec", [HALF, pytest.param(INT8, marks=pytest.mark.slow)], ids=["float16", "int8"]
+)
 def test_bits_and_weights_share_a_budget(params, squares, spec):
     table = unit_damages(params, squares.__getitem__, NATS, spec, "tensor")
     budget = protected_size(params, masks.none(params), spec).total + 300

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxprotect.errors import InputError
-from jaxprotect.quantization.quantize import quantize_leaves
+from jaxprotect.quantization.quantize import quantize_tree
 from jaxprotect.quantization.scheme import Scheme, apply_scheme
 from jaxprotect.quantization.size import protected_size
 from jaxprotect.quantization.spec import QuantSpec
@@ -33,6 +33,7 @@ BASE = QuantSpec(protected_dtype="float16")
 LANGUAGES = ("eng_Latn", "heb_Hebr", "tam_Taml")
 UNMEASURABLE = {"error_compensation", "cached_prefix"}
 """Techniques that run the model; the experiment's test has them."""
+FAST = ("round_to_nearest", "mixed_precision", "whole_heads")
 
 
 SQUARES = {language: random_square(PARAMS, i) for i, language in enumerate(LANGUAGES)}
@@ -95,7 +96,7 @@ def test_the_options_name_the_techniques():
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if "protection" in name else [])
+        pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow])
         for name in TECHNIQUES
         if name not in UNMEASURABLE
     ],
@@ -182,12 +183,12 @@ def test_a_scheme_applies_what_quantize_applies():
     mask = masks.by_magnitude(PARAMS, fraction=0.1)
     scheme = Scheme(spec=BASE, mask=mask)
     assert trees_equal(
-        apply_scheme(PARAMS, scheme, CONFIG), quantize_leaves(PARAMS, mask, BASE, CONFIG)
+        apply_scheme(PARAMS, scheme, CONFIG), quantize_tree(PARAMS, mask, BASE, CONFIG)
     )
     other = random_params(seed=1)
     moved = replace(scheme, weights=other)
     assert trees_equal(
-        apply_scheme(PARAMS, moved, CONFIG), quantize_leaves(other, mask, BASE, CONFIG)
+        apply_scheme(PARAMS, moved, CONFIG), quantize_tree(other, mask, BASE, CONFIG)
     )
 
 
