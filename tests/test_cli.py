@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def refused(capsys, *arguments):
     assert lines[-1].startswith("error: ")
     assert captured.out == ""
     return lines[-1]
+
+
+def test_without_torch_nothing_is_said_about_it():
+    program = """
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "torch" else found(name, *more)
+import jaxprotect.models.hub
+from transformers import is_torch_available
+assert not is_torch_available()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_census(capsys):
