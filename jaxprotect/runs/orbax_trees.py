@@ -1,6 +1,7 @@
 """One tree of arrays as an Orbax save, with a checksum per leaf.
 
-Orbax loads a flipped byte without a word, hence the checksums.
+Orbax loads a flipped byte without a word, hence the checksums. It also writes down which devices an
+array was on, and reads it only where they are: all arrays are NumPy's here.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as checkpoint
 from orbax.checkpoint import v1 as ocp
@@ -22,12 +24,12 @@ from jaxprotect.errors import InputError
 from jaxprotect.trees import leaf_paths
 
 
-def save_tree(path: Path, tree: Any) -> dict[str, str]:
+def save_tree(path: Path, tree: dict) -> dict[str, str]:
     """Write nested dicts of arrays.
 
     Args:
         path: a new folder, absolute.
-        tree: the arrays.
+        tree: the arrays, in this host's memory.
 
     Returns:
         Leaf path -> sha256 of its bytes.
@@ -45,20 +47,26 @@ def load_tree(path: Path, largest: int) -> dict:
         largest: most numbers that a leaf may have.
 
     Returns:
-        The arrays.
+        The arrays, in this host's memory, also those that were saved from devices.
 
     Raises:
         InputError: a larger leaf.
     """
     with warnings.catch_warnings():
-        # Shapes and devices come from the file; the checksums say whether they are right.
+        # Shapes come from the file; the checksums say whether they are right.
         warnings.filterwarnings("ignore", "Sharding info not provided")
+        stored = ocp.metadata(str(path)).metadata
         # A few bytes can promise an array of any size, which Orbax would fill with zeros.
-        for name, leaf in leaf_paths(ocp.metadata(str(path)).metadata).items():
+        for name, leaf in leaf_paths(stored).items():
             if max(math.prod(leaf.shape), math.prod(leaf.storage_metadata.chunk_shape)) > largest:
                 raise InputError(f"{name} has shape {leaf.shape}; the model has no leaf that large")
         with _silent_orbax(), _alone():
-            return ocp.load(str(path))
+            return ocp.load(str(path), jax.tree.map(_numpy, stored))
+
+
+def _numpy(leaf: Any) -> np.ndarray:
+    """Asks Orbax for a NumPy array of that shape and type; takes no memory."""
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
 
 def checksums(tree: Any) -> dict[str, str]:

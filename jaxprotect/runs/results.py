@@ -14,7 +14,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import numpy as np
 from jaxprotect.disk import locked, make_folder, writing
 from jaxprotect.errors import InputError, did_you_mean_folder
 from jaxprotect.evaluation.evaluation import Evaluation
+from jaxprotect.hosts import is_first, told
 from jaxprotect.models.config import complete
 from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import parse_json, read_json
@@ -168,9 +169,10 @@ def open_run(folder: Path, manifest: dict[str, Any]) -> Iterator[Run]:
             it cannot be written.
     """
     make_folder(folder)
-    with locked(folder / "lock", f"`out` {folder}"):
-        path = folder / "manifest.json"
-        wanted = json.loads(to_json(manifest | {"versions": versions(), "device": device()}))
+    path = folder / "manifest.json"
+    wanted = json.loads(to_json(manifest | {"versions": versions(), "device": device()}))
+
+    def begin() -> dict[str, Any]:
         if path.exists():
             _check_same(folder, read_json(path), wanted)
         else:
@@ -182,7 +184,15 @@ def open_run(folder: Path, manifest: dict[str, Any]) -> Iterator[Run]:
                 )
             write_atomically(path, to_json(wanted, indent=1).encode())
         _drop_partial_rows(folder, wanted["texts"]["languages"])
-        yield read_run(folder)
+        run = read_run(folder)
+        return {"manifest": run.manifest, "rows": run.rows}
+
+    with locked(folder / "lock", f"`out` {folder}"):
+        found = told(begin)
+        if not is_first():  # whose copy of the folder is from before the lock
+            write_atomically(path, to_json(found["manifest"], indent=1).encode())
+            write_atomically(folder / "results.jsonl", _lines(found["rows"]))
+        yield Run(folder=folder, manifest=found["manifest"], rows=tuple(found["rows"]))
 
 
 def read_run(folder: Path) -> Run:
@@ -227,8 +237,7 @@ def append_variant(
         The run with the variant.
     """
     _save(run.folder / "nats" / f"{variant}.npy", evaluation.nats)
-    text = "".join(to_json(row) + "\n" for row in rows)
-    _append(run.folder / "results.jsonl", text.encode())
+    _append(run.folder / "results.jsonl", _lines(rows))
     return Run(folder=run.folder, manifest=run.manifest, rows=(*run.rows, *rows))
 
 
@@ -238,6 +247,10 @@ def save_original(run: Run, evaluation: Evaluation) -> None:
     stacked = np.stack([np.stack(list(of.values())) for of in sizes]).astype(np.int64)
     write_atomically(run.folder / "nats" / "sizes.npy", checked_npy(stacked))
     _save(run.folder / "nats" / f"{ORIGINAL}.npy", evaluation.nats)
+
+
+def _lines(rows: Sequence[dict[str, Any]]) -> bytes:
+    return "".join(to_json(row) + "\n" for row in rows).encode()
 
 
 def _append(path: Path, data: bytes) -> None:

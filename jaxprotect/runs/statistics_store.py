@@ -25,7 +25,7 @@ import numpy as np
 from jaxprotect.disk import locked, make_folder, writing
 from jaxprotect.errors import InputError, did_you_mean_folder, first_line_of
 from jaxprotect.evaluation.encoding import Encoded
-from jaxprotect.host_arrays import here, told_tree
+from jaxprotect.host_arrays import on_host, told_tree
 from jaxprotect.hosts import told
 from jaxprotect.models.folders import file_in
 from jaxprotect.models.json_files import read_json
@@ -94,7 +94,7 @@ class StatisticsStore:
             tree = _plain(statistics, part)
             if part != "inputs":
                 tree = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(dtype), tree)
-            tree = jax.tree.map(here, tree)
+            tree = jax.tree.map(on_host, tree)
             sums[part] = told(functools.partial(write, part, tree))
         told(end)
         entry = {
@@ -152,7 +152,7 @@ class StatisticsStore:
         if mesh is None or part == "inputs":
             return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree)
         # From the host: no device has room for a whole leaf to spare.
-        return place(jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), tree), mesh)
+        return place(jax.tree.map(lambda leaf: leaf.astype(np.float32), tree), mesh)
 
     def _read(self, language: str, part: str) -> dict:
         path = self.folder / language / part
@@ -203,13 +203,13 @@ def open_store(
     }
     wanted = json.loads(to_json(wanted))
     path = folder / "manifest.json"
-    if not path.exists():
+    if not told(path.exists):
         make_folder(folder)
         with _locked(folder):
-            if not path.exists():
+            if not told(path.exists):
                 made_by = {"versions": versions(), "device": device(), "languages": {}}
                 write_atomically(path, to_json(wanted | made_by, indent=1).encode())
-    manifest = read_json(path)
+    manifest = told(lambda: read_json(path))
     before = comparable(manifest)
     for entry in FIXED:
         if before.get(entry) != wanted[entry]:
@@ -235,10 +235,10 @@ def read_store(folder: Path, model: Model) -> StatisticsStore:
         InputError: no store there, or one of another model.
     """
     path = folder / "manifest.json"
-    if not path.exists():
+    if not told(path.exists):
         meant = did_you_mean_folder(folder, "manifest.json")
         raise InputError(f"{folder} holds no statistics: it has no manifest.json{meant}")
-    manifest = read_json(path)
+    manifest = told(lambda: read_json(path))
     _check_manifest(manifest, path)
     if manifest["model"]["sha256"] != model.sha256:
         raise InputError(f"{folder} holds statistics of another model than {model.name}")
@@ -270,8 +270,10 @@ def measure_statistics(
             languages that are finished stay.
     """
     with _locked(store.folder):
-        # Another process may have finished languages since the store was opened.
-        store = replace(store, manifest=read_json(store.folder / "manifest.json"))
+        # Another process may have finished languages since the store was opened, which only the
+        # first host sees: the others have copies of the folder.
+        manifest = told(lambda: read_json(store.folder / "manifest.json"))
+        store = replace(store, manifest=manifest)
         todo = [name for name in encoded.languages if name not in store.languages]
         for language in progress(todo, desc="sensitivity", unit="language"):
             statistics = language_statistics(

@@ -1,6 +1,9 @@
 """Statistics on disk: the same numbers back, or an error that says what is wrong."""
 
 import json
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ import pytest
 from jaxprotect.errors import InputError
 from jaxprotect.models.model import Model
 from jaxprotect.runs import statistics_store
+from jaxprotect.runs.orbax_trees import load_tree, save_tree
 from jaxprotect.runs.statistics_store import PARTS, measure_statistics, open_store, read_store
 from jaxprotect.trees import leaf_paths
 from tests.selection.test_scores import random_statistics
@@ -57,6 +61,39 @@ def test_bfloat16_halves_the_size_and_rounds_once(tmp_path):
     store = store.save("eng_Latn", saved, nats=1.0)
     rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16).astype(jnp.float32), saved.square)
     assert trees_equal(store.square("eng_Latn"), rounded)
+
+
+_ON_FOUR = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from orbax.checkpoint import v1 as ocp
+from jaxprotect.host_arrays import on_host
+from jaxprotect.runs.orbax_trees import load_tree, save_tree
+
+folder = Path(sys.argv[1])
+mesh = Mesh(np.array(jax.devices()), ("model",))
+spread = NamedSharding(mesh, PartitionSpec("model"))
+tree = {"a": jax.device_put(np.arange(16.0, dtype=np.float32).reshape(8, 2), spread)}
+save_tree(folder / "four", jax.tree.map(on_host, tree))
+ocp.save(str(folder / "before"), tree)  # as stores were written until arrays were NumPy's
+found = load_tree(folder / "one", 16)["a"]
+assert isinstance(found, np.ndarray) and (found == tree["a"]).all()
+"""
+
+
+def test_trees_are_read_on_other_devices_than_they_were_made_on(tmp_path):
+    tree = {"a": np.arange(16.0, dtype=np.float32).reshape(8, 2)}
+    save_tree(tmp_path / "one", tree)
+    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    subprocess.run(
+        [sys.executable, "-c", _ON_FOUR, str(tmp_path)], env=os.environ | flags, check=True
+    )
+    for name in ("one", "four", "before"):
+        found = load_tree(tmp_path / name, 16)["a"]
+        assert isinstance(found, np.ndarray)  # no device has all of a leaf
+        np.testing.assert_array_equal(found, tree["a"])
 
 
 def test_a_flipped_bit_is_found(filled):
