@@ -3,6 +3,9 @@
 Object stores have no locks that end with a process. So the holder writes the time into `lock` every
 minute; a lease that nobody renewed for ten minutes, or whose process is gone from this machine, is
 taken over. A holder that finds another one's name there stops.
+
+Who comes after a process that was killed elsewhere waits for those ten minutes; who comes while it
+lives sees a sign of life within a minute, and is refused.
 """
 
 import contextlib
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxprotect.errors import InputError
+from jaxprotect.progress import tell
 
 LOCK = "lock"
 RENEW = 60.0
@@ -26,6 +30,9 @@ RENEW = 60.0
 
 STALE = 600.0
 """Seconds without one after which a lease is free."""
+
+LOOK = 10.0
+"""Seconds between two looks for a sign of life."""
 
 SETTLE = 2.0
 """Seconds after which two that took over the same lease at once see who has it."""
@@ -60,13 +67,18 @@ class Holder:
     fills: bool = False
 
     @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return bool(self.machine) and self.machine == _machine()
+
+    @property
     def is_gone(self) -> bool:
         """Whether the lease is free to be taken over."""
         if time.time() - self.time > STALE:
             return True
-        if not self.machine or self.machine != _machine():
-            return False
-        return self.pid != os.getpid() and not Path("/proc", str(self.pid)).exists()
+        return (
+            self.is_here and self.pid != os.getpid() and not Path("/proc", str(self.pid)).exists()
+        )
 
     def __str__(self) -> str:
         """Such as `host tpu-3, process 1234, last sign of life 20 s ago`."""
@@ -175,9 +187,11 @@ def _take(fs: Any, path: str, what: str) -> "tuple[Holder, Holder | str | None]"
         machine=_machine(),
         time=time.time(),
     )
-    before = _read(fs, path)
+    before = _wait_for_life(fs, path, what)
     if isinstance(before, Holder) and not before.is_gone:
         raise _held(what, before)
+    # Written now: the wait may have been long.
+    holder = replace(holder, time=time.time())
     if before is not None:
         fs.rm_file(path)
     found = _created(fs, path, holder)
@@ -187,6 +201,22 @@ def _take(fs: Any, path: str, what: str) -> "tuple[Holder, Holder | str | None]"
     if _token(found) != holder.token:
         raise _held(what, found)
     return holder, before
+
+
+def _wait_for_life(fs: Any, path: str, what: str) -> "Holder | str | None":
+    """Who holds the lease, once it is known whether that process lives."""
+    first = found = _read(fs, path)
+    until = time.monotonic() + STALE
+    if isinstance(found, Holder) and not (found.is_here or found.is_gone):
+        tell(f"{what} has the lock of another process ({found}); waiting for a sign of it")
+    while isinstance(found, Holder) and not (found.is_here or found.is_gone):
+        if found != first:  # it has renewed the lease, or is another one
+            return found
+        if time.monotonic() > until:  # its clock is ahead of this one
+            return replace(found, time=0.0)
+        time.sleep(LOOK)
+        found = _read(fs, path)
+    return found
 
 
 def _created(fs: Any, path: str, holder: Holder) -> "Holder | str | None":

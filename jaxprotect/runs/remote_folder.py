@@ -21,6 +21,8 @@ from tqdm import tqdm
 
 from jaxprotect.disk import disk_trouble
 from jaxprotect.errors import InputError, reason_of
+from jaxprotect.hosts import Terminated
+from jaxprotect.progress import tell
 from jaxprotect.runs.host_folder import hosts_folder
 from jaxprotect.runs.lease import LOCK, HeldError, Lease, LostError, leased
 from jaxprotect.runs.mirror import Mirror
@@ -93,7 +95,10 @@ def _opened(out: Path | str, *, name: str, new: bool, shared: bool) -> Iterator[
                         yield folder
         except _KeptError as kept:
             parent = None
-            raise InputError(str(kept)) from kept
+            if kept.signal is None:
+                raise InputError(str(kept)) from kept
+            tell(str(kept))
+            raise kept.signal from None  # a scheduler is to begin again, which goes on
         finally:
             del _open[folder]
             if parent is not None:
@@ -160,8 +165,12 @@ def _uploaded(mirror: Mirror, lease: Lease, what: str, folder: Path) -> Iterator
         target=_keep_uploading, args=(mirror, lease, what, stop), name="upload", daemon=True
     )
     thread.start()
+    signal = None
     try:
         yield
+    except (KeyboardInterrupt, Terminated) as came:
+        signal = came
+        raise
     finally:
         stop.set()
         thread.join()
@@ -169,7 +178,8 @@ def _uploaded(mirror: Mirror, lease: Lease, what: str, folder: Path) -> Iterator
             with _reached(what):
                 mirror.upload(lease.check)
         except InputError as error:
-            raise _KeptError(f"{error}; what is not uploaded lies in {folder}") from error
+            ended = None if isinstance(error, LostError) else signal  # that interrupt was ours
+            raise _KeptError(f"{error}; what is not uploaded lies in {folder}", ended) from error
 
 
 def _keep_uploading(mirror: Mirror, lease: Lease, what: str, stop: threading.Event) -> None:
@@ -189,7 +199,16 @@ def _keep_uploading(mirror: Mirror, lease: Lease, what: str, stop: threading.Eve
 
 
 class _KeptError(Exception):
-    """The last upload failed, and the local copy has to stay."""
+    """The last upload failed, and the local copy has to stay.
+
+    Args:
+        said: in one line.
+        signal: what had ended the work before, if it was one.
+    """
+
+    def __init__(self, said: str, signal: BaseException | None) -> None:
+        super().__init__(said)
+        self.signal = signal
 
 
 def _file_system(url: str, name: str) -> tuple[Any, str]:

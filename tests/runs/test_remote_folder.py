@@ -19,6 +19,7 @@ from experiments.command_line import main as experiment
 from jaxprotect.cli import main
 from jaxprotect.disk import make_folder
 from jaxprotect.errors import InputError
+from jaxprotect.hosts import Terminated
 from jaxprotect.runs import lease, remote_folder
 from jaxprotect.runs.lease import HeldError, Holder, LostError, leased
 from jaxprotect.runs.mirror import Mirror
@@ -183,6 +184,24 @@ def test_a_copy_that_cannot_be_uploaded_stays(store, monkeypatch, tmp_path):
     assert not store.exists("/bucket/run/lock")
 
 
+def test_a_signal_stays_one_where_the_last_upload_fails(store, monkeypatch, tmp_path, capsys):
+    def refuse(*_):
+        raise PermissionError("no")
+
+    def close(folder):
+        write(folder, results="1")
+        monkeypatch.setattr(type(store), "put_file", refuse)
+        raise Terminated
+
+    with pytest.raises(Terminated):  # after which a scheduler begins again
+        work(close)
+    kept = next(tmp_path.glob("jaxprotect-*/run"))
+    said = capsys.readouterr().err
+    assert "PermissionError: no" in said
+    assert f"what is not uploaded lies in {kept}" in said
+    assert (kept / "results").read_text() == "1"
+
+
 def test_a_new_folder_is_refused_where_files_are(store):
     with working_folder(URL, new=True) as folder:
         write(folder, a="1")
@@ -244,11 +263,14 @@ def put_lock(store, holder):
     store.pipe_file("/bucket/run/lock", data)
 
 
-def test_a_second_writer_is_refused_by_the_name_of_the_first(store):
-    put_lock(store, replace(OTHER, time=time.time() - 20))
+def test_a_second_writer_is_refused_by_the_name_of_the_first(store, monkeypatch, capsys):
+    put_lock(store, replace(OTHER, time=time.time() - 40))
+    renewed = replace(OTHER, time=time.time() - 20)
+    monkeypatch.setattr(lease.time, "sleep", lambda _: put_lock(store, renewed))
     said = rf"`out` {URL} is being written by another process .host tpu-3, process 7, .* 20 s ago"
     with pytest.raises(HeldError, match=said):
         work(print)
+    assert "tpu-3, process 7, last sign of life 40 s ago); waiting" in capsys.readouterr().err
     store.rm("/bucket/run/lock")
     with working_folder(URL), pytest.raises(HeldError), working_folder(URL):
         pass
@@ -257,15 +279,30 @@ def test_a_second_writer_is_refused_by_the_name_of_the_first(store):
     assert not stored(store)
 
 
-def test_a_reader_of_what_another_writes_uploads_nothing(store):
+@pytest.mark.parametrize("ahead", [-40, 3600])
+def test_a_job_that_was_killed_elsewhere_is_waited_for(ahead, store, monkeypatch):
+    put_lock(store, replace(OTHER, time=time.time() + ahead))
+    slept = []
+    clock, now = time.monotonic, time.time
+    monkeypatch.setattr(lease.time, "sleep", slept.append)
+    monkeypatch.setattr(lease.time, "monotonic", lambda: clock() + sum(slept))
+    monkeypatch.setattr(lease.time, "time", lambda: now() + sum(slept))
     with working_folder(URL) as folder:
         write(folder, a="1")
-    put_lock(store, replace(OTHER, time=time.time()))
-    before = stored(store)
+    assert lease.STALE - 50 < sum(slept) < lease.STALE + 50
+    assert stored(store) == {"a": b"1"}
+
+
+def test_a_reader_of_what_another_writes_uploads_nothing(store, monkeypatch):
+    with working_folder(URL) as folder:
+        write(folder, a="1")
+    put_lock(store, replace(OTHER, time=time.time() - 9))
+    alive = replace(OTHER, time=time.time())
+    monkeypatch.setattr(lease.time, "sleep", lambda _: put_lock(store, alive))
     with working_folder(URL, shared=True) as folder:
         assert (folder / "a").read_text() == "1"
         write(folder, b="2")
-    assert stored(store) == before
+    assert stored(store) == {"a": b"1", "lock": json.dumps(asdict(alive)).encode()}
 
 
 @pytest.mark.parametrize("kind", ["old", "dead", "empty", "strange"])
