@@ -1,5 +1,6 @@
 """How a command ends: in one line, with an exit code, and what is finished kept.
 
+1    a mistake of the program: its traceback
 2    bad input, a full or closed disk, too little memory
 130  Ctrl-C (128 + SIGINT)
 143  SIGTERM, as schedulers send it before they take a machine away (128 + SIGTERM)
@@ -17,6 +18,7 @@ import select
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -25,11 +27,13 @@ from jaxprotect.disk import disk_trouble
 from jaxprotect.errors import InputError
 from jaxprotect.hosts import Terminated
 
+MISTAKE = 1
 BAD_INPUT = 2
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 LOST = 128 + signal.SIGABRT
 UNREAD = 128 + signal.SIGPIPE
+_OF_A_LOST_HOST = ("gloo", "connection", "heartbeat", "coordination service", "unavailable")
 _GO_ON = "give the same command again to go on from what is finished"
 
 
@@ -61,6 +65,8 @@ def end_in_one_line(command: Callable[[], object]) -> None:
             line, code = f"another host was lost; {_GO_ON}", LOST
         elif (reason := _reason(error)) is not None:
             line, code = f"error: {reason}", BAD_INPUT
+        elif hosts.several():  # the others, which wait for this one, are told by its end
+            line, code = traceback.format_exc().rstrip(), MISTAKE
         else:
             raise
     finally:
@@ -93,8 +99,18 @@ def _is_lost(error: Exception) -> bool:
     """Whether it is what a collective says when one of its hosts is gone."""
     if not hosts.several():
         return False
-    words = ("gloo", "connection", "heartbeat", "coordination service", "unavailable")
-    return type(error).__name__ == "JaxRuntimeError" and any(w in str(error).lower() for w in words)
+    words = {
+        "JaxRuntimeError": (
+            "gloo",
+            "connection",
+            "heartbeat",
+            "coordination service",
+            "unavailable",
+        ),
+        "ValueError": ("gloo",),  # the same, where a program has just been given to the device
+    }
+    said = str(error).lower()
+    return any(word in said for word in words.get(type(error).__name__, ()))
 
 
 def _reason(error: Exception) -> str | None:

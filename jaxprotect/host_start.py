@@ -5,14 +5,19 @@ import os
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from jaxprotect.endings import BAD_INPUT
 from jaxprotect.errors import InputError, first_line_of
 from jaxprotect.hosts import is_first
 
 AUTOMATIC = "auto"
+
+OVERTIME = 60
+"""Seconds after `patience` in which JAX's own limit does not end the process yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +120,13 @@ def _initialize(hosts: Hosts) -> None:
 
     # Programs that are queued on CPUs overtake each other, and what they send gets mixed up.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    late = hosts.patience + OVERTIME
     if hosts.coordinator == AUTOMATIC:
         try:
-            jax.distributed.initialize(
-                local_device_ids=[] if _is_alone() else None,
-                initialization_timeout=hosts.patience,
-            )
+            with _in_time(hosts):
+                jax.distributed.initialize(
+                    local_device_ids=[] if _is_alone() else None, initialization_timeout=late
+                )
         except (ValueError, RuntimeError) as error:
             raise InputError(
                 f"`coordinator` is {AUTOMATIC}, but no cluster was found that says who the hosts "
@@ -128,21 +134,51 @@ def _initialize(hosts: Hosts) -> None:
             ) from None
         return
     assert hosts.coordinator is not None
-    if hosts.process != 0:  # the runtime would end this process without a word that helps
+    if hosts.process != 0:
         _reach(hosts.coordinator, hosts.patience)
-    try:
+    with _in_time(hosts):
         jax.distributed.initialize(
             hosts.coordinator,
             hosts.processes,
             hosts.process,
             cluster_detection_method="deactivate",  # which leaves each task of SLURM one GPU
-            initialization_timeout=hosts.patience,
+            initialization_timeout=late,
         )
-    except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"`coordinator` {hosts.coordinator}: the {hosts.processes} processes did not find each "
-            f"other within {hosts.patience} s (`patience`): {first_line_of(error)}"
-        ) from None
+
+
+@contextlib.contextmanager
+def _in_time(hosts: Hosts) -> Iterator[None]:
+    """End this process in one line if the block, in which hosts find each other, takes too long.
+
+    JAX's runtime would abort it, with the code of a host that was lost and a trace of its stack.
+    """
+
+    def end() -> None:
+        from jax._src import distributed
+
+        state = distributed.global_state
+        if state.coordinator_address is None:
+            said = "is auto, but the cluster did not say who the hosts are"
+        else:
+            auto = " (auto)" if hosts.coordinator == AUTOMATIC else ""
+            said = (
+                f"{state.coordinator_address}{auto}: the {state.num_processes} processes, of which "
+                f"this is {state.process_id}, did not find each other"
+            )
+        sys.stderr.write(
+            f"error: `coordinator` {said} within {hosts.patience} s (`patience`); check that all "
+            "were started, and that no firewall is between them\n"
+        )
+        sys.stderr.flush()
+        os._exit(BAD_INPUT)  # the main thread waits in the runtime
+
+    watch = threading.Timer(hosts.patience, end)
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
 
 
 def _is_alone() -> bool:

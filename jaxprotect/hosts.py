@@ -5,11 +5,12 @@ told. A host that is lost ends the others (exit code 134); what is finished is o
 disk. Nothing here does anything in a job of one process.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from jaxprotect.errors import InputError
@@ -20,7 +21,12 @@ if TYPE_CHECKING:  # so that `--help` is quick
 TOGETHER = 10.0
 """Seconds that a host which fails waits for the others to fail in the same way."""
 
+WATCH = 5.0
+"""Seconds of one look at whether the first host has finished; a signal is heard after each."""
+
+_answers = itertools.count()
 _barriers = itertools.count()
+_blocks = itertools.count()
 _points = itertools.count(1)
 
 
@@ -59,11 +65,15 @@ def told(function: Callable[[], Any]) -> Any:
     if not several():
         return function()
     answer: dict[str, Any] = {}
+    said = f"jaxprotect-told-{next(_answers)}"
     if is_first():
         try:
             answer = {"found": function()}
         except InputError as error:
             answer = {"error": str(error)}
+        _say(said)
+    else:  # not yet in the broadcast, which would not wait for long
+        _wait_until(said)
     answer = json.loads(told_bytes(json.dumps(answer).encode()))
     if "error" in answer:
         raise InputError(answer["error"])
@@ -107,18 +117,52 @@ def safe_point() -> None:
         raise Terminated
 
 
+@contextlib.contextmanager
+def first_leaves_first() -> Iterator[Callable[[], None]]:
+    """A block that the other hosts leave after the first one, whose last upload may take long.
+
+    JAX's runtime gives a host that ends the others only some minutes, and then ends them.
+
+    Yields:
+        What the first host calls when it begins to leave: from then on the others wait for as long
+        as it lives. Should they fail before, they wait for that call, but no longer than it takes
+        to see that they failed alone.
+    """
+    name = f"jaxprotect-block-{next(_blocks)}"
+    if not several():
+        yield lambda: None
+        return
+    begun, failed = False, True
+
+    def leaving() -> None:
+        nonlocal begun
+        if is_first() and not begun:
+            begun = True
+            _say(f"{name}-leaving")
+
+    try:
+        yield leaving
+        failed = False
+    finally:
+        if is_first():
+            leaving()
+            _say(f"{name}-left")
+        elif not failed or _is_said(f"{name}-leaving", TOGETHER):
+            _wait_until(f"{name}-left")
+
+
 def leave(code: int, line: str) -> NoReturn:
     """End a host that failed: with the others if they fail alike, else alone and at once.
 
     Args:
         code: exit code.
-        line: why; the first host says it for all.
+        line: why, if there is something to say; the first host says it for all.
 
     Raises:
         SystemExit: all hosts ended alike.
     """
     alike = _wait_for_all()
-    if is_first() or not alike:
+    if line and (is_first() or not alike):
         sys.stderr.write(f"{line}\n")
     if alike:
         sys.exit(code)
@@ -137,13 +181,40 @@ def _broadcast(array: "np.ndarray") -> "np.ndarray":
     return np.asarray(broadcast_one_to_all(flat)).view(array.dtype).reshape(array.shape)
 
 
-def _wait_for_all() -> bool:
-    from jax._src import distributed  # its barrier has a time limit; the public one has none
+def _say(key: str) -> None:
+    """Let the other hosts go on that wait for it."""
+    _client().key_value_set(key, "")
 
-    client = distributed.global_state.client
-    assert client is not None
+
+def _wait_until(key: str) -> None:
+    """Wait until the first host says something, for as long as it lives."""
+    while not _is_said(key, WATCH):
+        pass
+
+
+def _is_said(key: str, seconds: float) -> bool:
+    """Whether the first host says something within the time."""
     try:
-        client.wait_at_barrier(f"jaxprotect-leave-{next(_barriers)}", int(1000 * TOGETHER))
+        _client().blocking_key_value_get(key, int(1000 * seconds))
+    except Exception as error:
+        if "DEADLINE_EXCEEDED" in str(error):
+            return False
+        raise
+    return True
+
+
+def _wait_for_all() -> bool:
+    # The public barrier has no time limit.
+    try:
+        _client().wait_at_barrier(f"jaxprotect-leave-{next(_barriers)}", int(1000 * TOGETHER))
     except Exception:
         return False
     return True
+
+
+def _client() -> Any:
+    """Of the service by which hosts talk without their devices."""
+    from jax._src import distributed
+
+    assert distributed.global_state.client is not None
+    return distributed.global_state.client

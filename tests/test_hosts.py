@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -129,6 +130,70 @@ def test_a_signal_to_one_host_ends_both_and_the_same_command_goes_on(tmp_path):
     assert {name: now[name] for name in kept} == kept
 
 
+def children(job: str, folder: Path) -> tuple[list[int], list[str]]:
+    """Exit codes and errors of two hosts that do a job of `hosts_child`."""
+    port = free_port()
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.hosts_child", job, str(port), str(process), str(folder)],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        )
+        for process in (0, 1)
+    ]
+    errors = [host.communicate(timeout=300)[1] for host in both]
+    return [host.returncode for host in both], errors
+
+
+def test_rows_and_statistics_that_other_jobs_finish_are_seen_by_all_hosts(tmp_path):
+    codes, errors = children("shared", tmp_path)
+    assert codes == [0, 0], errors
+
+
+@pytest.mark.slow
+def test_a_mistake_on_one_host_is_its_traceback_and_ends_the_other(tmp_path):
+    codes, errors = children("mistake", tmp_path)
+    assert codes == [134, 1]
+    assert "ZeroDivisionError: only here" in errors[1]
+    assert "another host was lost" in errors[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("job", "code"), [("uploads", 0), ("terminated", 143), ("takes_long", 0)])
+def test_the_first_host_may_take_its_time(job, code, tmp_path):
+    codes, errors = children(job, tmp_path)
+    assert codes == [code, code], errors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_host_ends_the_other_and_the_same_command_goes_on(lost, inputs, tmp_path):
+    words = ("sensitivity", *inputs, "--bits", "3", "--mesh", "data=2,model=2")
+    port, out = free_port(), tmp_path / "out"
+    both = [start(port, process, *words, "--out", str(out)) for process in (0, 1)]
+    manifest = out / "statistics" / "manifest.json"
+    while not (manifest.exists() and json.loads(manifest.read_text())["languages"]):
+        time.sleep(0.02)
+        assert all(host.poll() is None for host in both)
+    both[lost].kill()
+    errors = [host.communicate(timeout=300)[1] for host in both]
+    # JAX's runtime may end the other one first, by SIGABRT, which a shell calls 134 as well.
+    assert both[1 - lost].returncode in (134, -signal.SIGABRT), errors
+    kept = json.loads(manifest.read_text())["languages"]
+    assert list(kept) == ["eng_Latn"]
+    on_one(*words, "--out", str(out), devices=4)
+    on_one(*words, "--out", str(tmp_path / "whole"), devices=4)
+    now, whole = (
+        json.loads((of / "statistics" / "manifest.json").read_text())["languages"]
+        for of in (out, tmp_path / "whole")
+    )
+    assert now == whole  # with the checksums of all leaves
+    assert now["eng_Latn"] == kept["eng_Latn"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -152,6 +217,30 @@ def test_a_coordinator_that_nobody_started_is_named_in_time():
     expected = rf"`coordinator` 127.0.0.1:{port} cannot be reached within 1 s \(`patience`\)"
     with pytest.raises(InputError, match=expected), joined(hosts_of):
         pass
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_hosts_that_do_not_come_are_waited_for_in_vain(named):
+    port = free_port()
+    who = ["auto"]
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
+    slurm |= {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "2"}
+    if named:
+        slurm, who = {}, [f"127.0.0.1:{port}", "--processes", "2", "--process", "0"]
+    done = subprocess.run(
+        [*COMMAND, "evaluate", "--patience", "1", "--coordinator", *who],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | slurm,
+    )
+    at = rf"127\.0\.0\.1:{port}: the 2 processes, of which this is 0"
+    at = at if named else r"localhost:\d+ \(auto\): the 2 processes, of which this is 1"
+    assert done.returncode == 2, done.stderr
+    assert re.fullmatch(
+        rf"error: `coordinator` {at}, did not find each other within 1 s \(`patience`\); .*\n",
+        done.stderr,
+    )
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def hosts_folder(
     Raises:
         InputError: what `opened` raises, on every host.
     """
-    with contextlib.ExitStack() as stack:
+    with hosts.first_leaves_first() as leaving, contextlib.ExitStack() as stack:
         if not hosts.several():
             yield stack.enter_context(opened())
             return
@@ -41,6 +41,7 @@ def hosts_folder(
 
         def names() -> list[str]:
             mine.append(stack.enter_context(opened()))
+            stack.callback(leaving)  # before the folder is closed, which may upload it
             return _small_files(mine[0])
 
         listed = hosts.told(names)
