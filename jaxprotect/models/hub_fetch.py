@@ -16,6 +16,7 @@ from huggingface_hub.utils import validate_repo_id
 from tqdm.asyncio import tqdm_asyncio as tqdm  # what huggingface_hub asks for
 
 from jaxprotect import progress
+from jaxprotect.errors import first_line_of
 from jaxprotect.hosts import told
 from jaxprotect.models.config_files import load_config
 from jaxprotect.models.hub_cache import cached_folder, cached_names, commit_folder
@@ -110,7 +111,25 @@ def _download(repo: str, files: HubFiles, requests: Requests) -> None:
         with _bar(repo) as bar:
             snapshot_download(repo, revision=files.commit, allow_patterns=missing, tqdm_class=bar)
 
-    requests.retried(fetch_all)
+    try:
+        requests.retried(fetch_all)
+    except RuntimeError as error:  # all that hf_xet raises where its storage refuses or is away
+        if constants.HF_HUB_DISABLE_XET:
+            raise
+        progress.tell(f"{repo}: Xet fails ({first_line_of(error)}); fetching without it")
+        with _without_xet():
+            requests.retried(fetch_all)
+
+
+@contextmanager
+def _without_xet() -> Iterator[None]:
+    """Let huggingface_hub fetch over plain HTTP."""
+    before = constants.HF_HUB_DISABLE_XET  # read anew for each file
+    constants.HF_HUB_DISABLE_XET = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = before
 
 
 @contextmanager

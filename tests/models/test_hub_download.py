@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+import time
 
 import pytest
 from huggingface_hub import constants
@@ -158,3 +159,43 @@ def test_weights_of_other_formats_are_all_named(tiny, fake_hub):
     assert line.endswith("give the folder")
     del files["config.json"]
     assert f"has no config.json: found {named}; give a repository" in refusal()
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_what_xet_refuses_comes_over_plain_http(
+    tiny, fake_hub, hurried, monkeypatch, tmp_path, capsys, recovers
+):
+    """The hub hands the weights over through Xet, whose storage refuses them."""
+    pytest.importorskip("hf_xet")
+    repo = fake_hub.repos["owner/model"] = repository(contents(tiny))
+    monkeypatch.setattr(constants, "HF_XET_CACHE", str(tmp_path / "xet"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    send, answer = fake_hub.send, fake_hub.do_GET
+    api = f"{constants.ENDPOINT}/api/models/owner/model/xet-read-token/{MAIN}"
+    xet = {"X_Xet_Hash": "ab" * 32, "X_Xet_Refresh_Route": api}
+    token = {"X_Xet_Cas_Url": f"{constants.ENDPOINT}/cas", "X_Xet_Access_Token": "token"}
+    token |= {"X_Xet_Token_Expiration": str(int(time.time()) + 3600)}
+
+    def send_through_xet(self, body, status=200, **headers):
+        through = xet if self.path.endswith(WEIGHTS) and status == 200 else {}
+        send(self, body, status, **headers, **through)
+
+    def answer_as_xet(self):
+        if "xet-read-token" in self.path:
+            send(self, {}, **token)
+        elif self.path.startswith("/cas"):
+            repo["fails"] = {} if recovers else {WEIGHTS: 10**6}
+            send(self, {}, 403)
+        else:
+            answer(self)
+
+    monkeypatch.setattr(fake_hub, "send", send_through_xet)
+    monkeypatch.setattr(fake_hub, "do_GET", answer_as_xet)
+    if recovers:
+        assert is_whole(hub.resolve("owner/model")[0], tiny)
+    else:
+        assert "HTTP 503 Service Unavailable" in refusal()
+    assert "fails" in repo  # Xet was asked
+    said = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"owner/model: Xet fails \(.*403.*\); fetching without it", said[-1])
+    assert constants.HF_HUB_DISABLE_XET is False
