@@ -82,11 +82,14 @@ def _said(of: Amount) -> str:
 
 def _too_much(amounts: Sequence[Amount], kind: Kind) -> list[str]:
     """Rows with more than one of a level that contains theirs."""
+    rows = {(of.level, of.name) for of in amounts}
     return [
         f"{_said(inner)}, has {inner.words(kind)} {kind}, more than {_said(outer)}, "
         f"which contains it: {outer.words(kind)}"
         for outer, inner in itertools.permutations(amounts, 2)
-        if outer.level < inner.level and outer.part_of is None and kind not in outer.at_least
+        if outer.level < inner.level and kind not in outer.at_least
+        # A part of its own level need not contain the next one; a part of another one is a level.
+        if (outer.level, outer.part_of) not in rows
         if (outer.count(kind) or 0) < (inner.count(kind) or 0) and outer.count(kind) is not None
     ]
 

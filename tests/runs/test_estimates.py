@@ -198,6 +198,16 @@ def amount(level, name, **more):
             ],
             [],
         ),
+        # One that is a part of the level before still contains the next.
+        (
+            [
+                amount(0, "all", models=10),
+                amount(0, "images", models=4, part_of="all"),
+                amount(1, "text", models=6, part_of="all"),
+                amount(2, "many", models=7),
+            ],
+            ["level 2, many, has 7 models, more than level 1, text, which contains it: 6"],
+        ),
     ],
 )
 def test_contradictions(amounts, said):
