@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, errors
 from jaxprotect.errors import InputError
 from jaxprotect.models.families import get_family
 from jaxprotect.models.hub_requests import is_unreachable
-from jaxprotect.models.tokenizer_files import TOKENIZER_FILES
+from jaxprotect.models.tokenizer_files import SENTENCEPIECE, TOKENIZER_FILES, lacks_tokenizer
 from jaxprotect.models.weight_files import FLAX, INDEX, SINGLE, safetensors_of, weights_among
 
 CONVERSION_BOT = "SFconvertbot"
@@ -81,18 +81,27 @@ def needed_files(api: HfApi, repo: str, files: HubFiles, family: str) -> HubFile
         The files to fetch.
 
     Raises:
-        InputError: no weights that can be read.
+        InputError: no weights that can be read, or no tokenizer: without one they would be fetched
+            for nothing.
     """
     if not safetensors_of(files.sizes):
         files = _conversion(api, repo, files.commit) or files
-    if needed := needed_names(files.sizes):
+    needed, lacks = needed_names(files.sizes), lacks_tokenizer(files.sizes)
+    if needed and not lacks:
         return replace(files, sizes={name: files.sizes[name] for name in needed})
-    convert = f"{get_family(family).architecture}.from_pretrained({repo!r}).save_pretrained"
+    classes = (get_family(family).architecture, "AutoTokenizer")
+    calls = [f"`{kind}.from_pretrained({repo!r}).save_pretrained(FOLDER)`" for kind in classes]
+    convert = f"convert it once with {' and '.join(calls)} of transformers and give the folder"
+    if not needed:
+        raise InputError(
+            f"`{repo}` at {files.commit[:12]} has no weights that can be read: found "
+            f"{weights_among(files.sizes) or 'none'}, allowed `{SINGLE}`, `{INDEX}` with its "
+            f"shards, or `{FLAX}`, as pickles are never loaded; if you trust it, {convert}"
+        )
+    convertible = any(name.endswith(SENTENCEPIECE) for name in files.sizes)
+    do = convert if convertible else "give a folder that has one beside the weights"
     raise InputError(
-        f"`{repo}` at {files.commit[:12]} has no weights that can be read: found "
-        f"{weights_among(files.sizes) or 'none'}, allowed `{SINGLE}`, `{INDEX}` with its shards, "
-        f"or `{FLAX}`, as pickles are never loaded; if you trust it, convert it once with "
-        f"`{convert}(FOLDER)` of transformers and give the folder"
+        f"`{repo}` at {files.commit[:12]} has no tokenizer that can be read: {lacks}; {do}"
     )
 
 

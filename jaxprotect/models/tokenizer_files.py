@@ -1,11 +1,12 @@
 """The tokenizer of a model folder."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
-from jaxprotect.errors import InputError, reason_of
+from jaxprotect.errors import InputError, listed, reason_of
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.config_files import write_config
 from jaxprotect.models.folders import file_in
@@ -20,8 +21,31 @@ TOKENIZER_FILES = (
     "merges.txt",
     "vocab.txt",
 )
+SENTENCEPIECE = ".model"
+"""How the names of sentencepiece's files end."""
+
 _COMPLETE = ({"tokenizer.json"}, {"vocab.json", "merges.txt"}, {"vocab.txt"})
 """Files that are a tokenizer together."""
+
+
+def lacks_tokenizer(names: Iterable[str]) -> str:
+    """What a folder or repository without a tokenizer has of one, and what is allowed.
+
+    Args:
+        names: all its files.
+
+    Returns:
+        Words for a message; nothing if there is a tokenizer.
+    """
+    names = set(names)
+    if any(files <= names for files in _COMPLETE):
+        return ""
+    # Those of sentencepiece are not read, but named, as they look like a tokenizer to their owner.
+    like_one = (name for name in names if name in TOKENIZER_FILES or name.endswith(SENTENCEPIECE))
+    return (
+        f"found {listed(sorted(like_one)) or 'none of its files'},"
+        " allowed `tokenizer.json`, `vocab.json` with `merges.txt`, or `vocab.txt`"
+    )
 
 
 def read_tokenizer(folder: Path, config: ModelConfig, *, packed: bool = False) -> Any:
@@ -39,15 +63,11 @@ def read_tokenizer(folder: Path, config: ModelConfig, *, packed: bool = False) -
         InputError: no tokenizer, a damaged one, or one with more tokens than the model.
     """
     # Without its files transformers makes an empty tokenizer, which turns every text into nothing.
-    present = {name for name in TOKENIZER_FILES if (folder / name).is_file()}
-    if not any(files <= present for files in _COMPLETE):
-        found = ", ".join(f"`{name}`" for name in sorted(present)) or "none of its files"
-        raise InputError(
-            f"`{folder}` has no tokenizer: found {found},"
-            " allowed `tokenizer.json`, `vocab.json` with `merges.txt`, or `vocab.txt`"
-        )
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    if lacks := lacks_tokenizer(names):
+        raise InputError(f"`{folder}` has no tokenizer: {lacks}")
     try:
-        _check_files(folder, present)
+        _check_files(folder, names & set(TOKENIZER_FILES))
     except InputError as error:
         raise InputError(f"`{folder}`: the tokenizer fails to load: {error}") from None
     known = {"config": AutoConfig.for_model(**write_config(config))} if packed else {}

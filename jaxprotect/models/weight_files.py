@@ -143,7 +143,11 @@ def _nothing_readable(folder: Path) -> str:
     files = sorted(path.name for path in folder.iterdir())
     hint = ""
     if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in files):
-        hint = "; pickles are never loaded: convert them with `save_pretrained` of transformers"
+        tokenizer = f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained(FOLDER)"
+        hint = (
+            "; pickles are never loaded: convert them with `save_pretrained(FOLDER)` of "
+            f"transformers, and the tokenizer with `{tokenizer}`, and give that folder"
+        )
     found = listed(files, MOST_NAMES) or "nothing"
     return f"`{folder}` has no weights in {SINGLE}, {INDEX} or {FLAX}; it holds {found}{hint}"
 

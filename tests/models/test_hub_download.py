@@ -3,17 +3,31 @@
 import io
 import json
 import re
+import shutil
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
+import torch
+import transformers
 from huggingface_hub import constants
+from safetensors.torch import load_file
 
 from jaxprotect import progress
 from jaxprotect.errors import InputError
 from jaxprotect.models import hub
 from jaxprotect.models.families import FAMILIES
-from tests.fake_hub import MAIN, contents, point_at, repository
+from tests.fake_hub import (
+    CONVERSION,
+    MAIN,
+    contents,
+    point_at,
+    pull_request,
+    repository,
+    with_conversion,
+)
 
 WEIGHTS = "model.safetensors"
 
@@ -147,6 +161,51 @@ def test_a_family_is_refused_before_its_weights_come(tiny, fake_hub):
     assert not any(path.endswith((WEIGHTS, "vocab.json")) for path in fake_hub.requests)
 
 
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        ({"tokenizer.model": b"sp", "tokenizer_config.json": b"{}"}, None),
+        ({"sentencepiece.bpe.model": b"sp"}, None),
+        ({"vocab.json": b"{}"}, None),
+        ({}, "none of its files"),
+    ],
+)
+def test_a_tokenizer_is_missed_before_the_weights_come(tiny, fake_hub, there, found):
+    files = contents(tiny, without=("vocab.json", "merges.txt")) | there
+    repo = fake_hub.repos["owner/model"] = repository(files)
+    line = refusal()
+    found = found or ", ".join(f"`{name}`" for name in sorted(there))
+    said = f"`owner/model` at {MAIN[:12]} has no tokenizer that can be read: found {found}, allowed"
+    assert line.startswith(f"{said} `tokenizer.json`, `vocab.json` with `merges.txt`, or ")
+    assert ("AutoTokenizer.from_pretrained('owner/model')" in line) == (".model" in line)
+    assert not any(path.endswith(WEIGHTS) for path in fake_hub.requests)
+    # Nor do files of another commit help.
+    fake_hub.repos["owner/model"] = converted = with_conversion(tiny, pull_request())
+    converted["commits"][CONVERSION] = repo["commits"][MAIN]
+    assert f"`owner/model` at {CONVERSION[:12]} has no tokenizer" in refusal()
+
+
+def test_the_advice_on_pickles_is_enough(tiny, fake_hub, tmp_path):
+    """What the two refusals say makes a folder that is read, with the same weights."""
+    pickled = tmp_path / "pickled"
+    shutil.copytree(tiny, pickled, ignore=shutil.ignore_patterns(WEIGHTS))
+    torch.save(load_file(tiny / WEIGHTS), pickled / "pytorch_model.bin")
+    fake_hub.repos["owner/model"] = repository(contents(pickled))
+    line = refusal()
+    on_hub = re.findall(r"`(\w+\.from_pretrained\(.*?\)\.save_pretrained\(FOLDER\))`", line)
+    assert len(on_hub) == 2
+    with pytest.raises(InputError) as caught:
+        hub.load_model(pickled)
+    assert on_hub[1].replace("owner/model", str(pickled)) in str(caught.value)
+    folder = tmp_path / "converted"
+    for call in on_hub:
+        local = call.replace("owner/model", str(pickled))
+        eval(f"transformers.{local}", {"transformers": transformers, "FOLDER": folder})
+    model, before = hub.load_model(folder), hub.load_model(tiny)
+    assert model.tokenizer("hello").input_ids == before.tokenizer("hello").input_ids
+    jax.tree.map(np.testing.assert_array_equal, model.params, before.params)
+
+
 def test_weights_of_other_formats_are_all_named(tiny, fake_hub):
     other = ["model.onnx", "onnx/model.onnx", "rust_model.ot", "tf_model.h5", "x-Q4.gguf"]
     shards = [f"pytorch_model-{i:05}-of-00072.bin" for i in range(1, 73)]
@@ -155,7 +214,6 @@ def test_weights_of_other_formats_are_all_named(tiny, fake_hub):
     line = refusal()
     named = ", ".join(f"`{n}`" for n in [*other[:2], "pytorch_model-*-of-00072.bin", *other[2:]])
     assert f"found {named}, allowed `{WEIGHTS}`" in line
-    assert "GPT2LMHeadModel.from_pretrained('owner/model').save_pretrained(FOLDER)" in line
     assert line.endswith("give the folder")
     del files["config.json"]
     assert f"has no config.json: found {named}; give a repository" in refusal()
