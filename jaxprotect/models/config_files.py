@@ -13,7 +13,7 @@ from transformers import AutoConfig, PretrainedConfig
 from jaxprotect.errors import InputError, reason_of
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.families import get_family
-from jaxprotect.models.family import COMMON_IGNORED, Family, Fields, refused
+from jaxprotect.models.family import COMMON_IGNORED, COMMON_ONLY, Family, Fields, refused
 from jaxprotect.models.json_files import read_json
 from jaxprotect.models.layers import ACTIVATIONS
 
@@ -74,14 +74,15 @@ def read_config(hf_config: PretrainedConfig) -> ModelConfig:
         InputError: an unsupported `model_type`, or a field whose value is not supported.
     """
     family = get_family(hf_config.model_type)
-    hf, defaults = hf_config.to_dict(), type(hf_config)().to_dict()
+    hf, defaults = hf_config.to_dict(), COMMON_ONLY | type(hf_config)().to_dict()
     known = {*family.fields.values(), *family.special, *family.ignored, *COMMON_IGNORED}
     for name, value in hf.items():
         if name in known or name.endswith("_token_id"):
             continue
         if name in defaults and value != defaults[name]:
             raise refused(name, value, repr(defaults[name]))
-        if name not in defaults and value is not None and value != {}:
+        # Empty says nothing. False does: `is_causal` turns off what is on where it is left out.
+        if name not in defaults and value not in (None, {}, [], ""):
             raise refused(name, value, "leaving it out, as its meaning is not known")
     return _interpret(hf_config.model_type, hf)
 

@@ -16,9 +16,15 @@ COMMON_IGNORED = frozenset(
         *("output_attentions", "output_hidden_states", "return_dict", "use_cache", "output_past"),
         *("initializer_range", "gradient_checkpointing", "task_specific_params", "prefix"),
         *("tokenizer_class", "is_decoder", "transformers.js_config"),
+        # Bookkeeping of older versions of transformers and of other tools.
+        *("_attn_implementation_autoset", "_num_labels", "n_special", "predict_special_tokens"),
+        *("torchscript", "use_bfloat16", "unsloth_fixed", "unsloth_version"),
     }
 )
 """Fields that no family's forward pass reads; `*_token_id` fields are ignored as well."""
+
+COMMON_ONLY: Fields = {"tie_encoder_decoder": False}
+"""Fields that not every config class has any more, and the one value that they may have."""
 
 
 @dataclass(frozen=True, kw_only=True)

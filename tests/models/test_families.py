@@ -294,6 +294,16 @@ def test_published_configs_in_their_old_spelling(tmp_path, name):
     assert load_config(write(tmp_path, raw)) == expected
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_bookkeeping_of_published_configs_is_passed_over(tmp_path, name):
+    kept = {"_attn_implementation_autoset": True, "_num_labels": 1, "n_special": 0}
+    kept |= {"predict_special_tokens": True, "tie_encoder_decoder": False, "torchscript": False}
+    kept |= {"use_bfloat16": False, "unsloth_fixed": True, "unsloth_version": "2024.9"}
+    kept |= {"pruned_heads": {}, "unknown": None, "unknown_list": [], "unknown_name": ""}
+    raw, expected = PUBLISHED[name]
+    assert load_config(write(tmp_path, raw | kept)) == expected
+
+
 @pytest.mark.parametrize(
     ("raw", "changes"),
     [
@@ -393,6 +403,9 @@ YARN = "rope_type` is 'yarn'; allowed: 'default', 'linear', 'llama3'"
         ("gpt2", {"quantization_config": {"bits": 4}}, "`quantization_config` is .*not known"),
         ("gpt2", {"auto_map": {"AutoModel": "m.M"}}, "`auto_map`"),
         ("gpt2", {"pruned_heads": {"0": [1]}}, "`pruned_heads`"),
+        ("gpt2", {"tie_encoder_decoder": True}, "`tie_encoder_decoder` is True; allowed: False"),
+        ("gpt2", {"is_causal": False}, "`is_causal` is False; allowed: leaving it out, as its"),
+        ("gpt2", {"unknown": 0}, "`unknown` is 0; allowed: leaving it out"),
         ("gpt2", {"vocab_size": "many"}, "refused by transformers: .*vocab_size"),
         ("opt-125m", {"do_layer_norm_before": False}, "`do_layer_norm_before` is False"),
         ("opt-125m", {"word_embed_proj_dim": 512}, "`word_embed_proj_dim` is 512; .*768"),
