@@ -19,7 +19,8 @@ def commit_folder(repo: str, commit: str) -> Path:
 def cached_names(repo: str, commit: str) -> set[str]:
     """The files of a commit that are in the cache."""
     folder = commit_folder(repo, commit)
-    return {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    # They are links; what some have linked to may have been deleted.
+    return {file.name for file in folder.iterdir() if file.exists()} if folder.is_dir() else set()
 
 
 def cached_folder(repo: str, revision: str | None, *, weights: bool) -> Path | None:

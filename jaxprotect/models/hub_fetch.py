@@ -90,7 +90,7 @@ def _files(repo: str, revision: str | None, requests: Requests, *, weights: bool
             raise
     if not constants.HF_HUB_OFFLINE:
         progress.tell(f"{repo}: the hub cannot be reached; the cache has {cached.name[:12]}")
-    sizes = {file.name: file.stat().st_size for file in cached.iterdir()}
+    sizes = {n: (cached / n).stat().st_size for n in cached_names(repo, cached.name)}
     needed = needed_names(sizes) if weights else ["config.json"]
     return HubFiles(commit=cached.name, sizes={name: sizes[name] for name in needed})
 

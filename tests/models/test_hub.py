@@ -222,6 +222,26 @@ def test_offline_serves_what_was_fetched(tiny, fake_hub, monkeypatch):
     assert not fake_hub.requests
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "vocab.json", "config.json"])
+def test_a_file_that_was_deleted_from_the_cache_is_fetched_again(tiny, fake_hub, monkeypatch, name):
+    """Of the file the cache keeps a link to where it was."""
+    fake_hub.repos["owner/model"] = repository(contents(tiny))
+    folder, _ = hub.resolve("owner/model")
+    blob = (folder / name).resolve()
+    assert blob.parent.name == "blobs"
+    blob.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(constants, "HF_HUB_OFFLINE", True)
+        close_session()
+        with pytest.raises(InputError, match="HF_HUB_OFFLINE") as caught:
+            hub.resolve("owner/model")
+        there = ", ".join(f"`{file}`" for file in sorted(set(contents(tiny)) - {name}))
+        assert f"only there: {there} of {MAIN[:12]}" in str(caught.value)
+    close_session()
+    assert hub.resolve("owner/model")[0] == folder
+    assert (folder / name).read_bytes() == (tiny / name).read_bytes()
+
+
 def test_a_lost_network_serves_the_cache_too(tiny, fake_hub, monkeypatch, hurried):
     fake_hub.repos["owner/model"] = repository(contents(tiny))
     online = hub.resolve("owner/model")
