@@ -1,5 +1,6 @@
 """The tensor names of one architecture's checkpoints: those written, and all that are accepted."""
 
+import re
 from dataclasses import replace
 
 from jaxprotect.models.config import ModelConfig
@@ -94,12 +95,14 @@ def accepted_names(config: ModelConfig, *, flax: bool = False) -> dict[str, Slot
         old = {name.removesuffix(now) + before: name for name in slots if name.endswith(now)}
         slots |= {name: slots[renamed] for name, renamed in old.items()}
     slots |= {name: _head(table.heads[0]) for name in table.heads}
+    dropped = (*table.buffers, *table.unread)
     if flax:
-        return dict(_as_flax(slot, name) for name, slot in slots.items())
-    buffers = {
+        slots = dict(_as_flax(slot, name) for name, slot in slots.items())
+        # Its files have no buffers, and all that is not read are dense layers.
+        dropped = tuple(re.sub(r"\.weight$", ".kernel", name) for name in table.unread)
+    return slots | {
         prefix + name.format(layer=layer): None
         for prefix in table.prefixes
-        for name in (*table.buffers, *table.unread)
+        for name in dropped
         for layer in range(config.layers)
     }
-    return slots | buffers

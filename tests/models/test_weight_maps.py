@@ -14,7 +14,7 @@ from jaxprotect.models.layouts import from_stored, stored_shape, to_stored
 from jaxprotect.models.tensor_names import accepted_names, written_names
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.trees import leaf_paths
-from tests.models.tiny_models import EVERY, GPT2, NEOX, assert_same
+from tests.models.tiny_models import EVERY, GPT2, MASKED, NEOX, assert_same
 from tests.tiny import random_params
 
 
@@ -57,6 +57,24 @@ def test_fused_projections_are_split_by_part_or_by_head(tmp_path):
                 np.testing.assert_array_equal(kernel[:, part, head], columns)
 
 
+def to_flax(folder, more, *, without=""):
+    """Replace a folder's safetensors by Flax's file; `more` are tensors under Flax's names."""
+    endings = {"embed": "embedding", "ln": "scale", "norm": "scale", "wte": "embedding"}
+    flat = {tuple(name.split(".")): tensor for name, tensor in more.items()}
+    for torch_name, tensor in load_file(folder / "model.safetensors").items():
+        module, ending = torch_name.rsplit(".", 1)
+        if ending == "weight":
+            last = module.split(".")[-1].lower()
+            ending = next((e for key, e in endings.items() if key in last), "kernel")
+            ending = "embedding" if last == "wpe" else ending
+        path = module.removeprefix(without).split(".")
+        flat[(*path, ending)] = tensor.T if ending == "kernel" else tensor
+    (folder / "model.safetensors").unlink()
+    data = serialization.msgpack_serialize(unflatten_dict(flat))
+    (folder / "flax_model.msgpack").write_bytes(data)
+    return data
+
+
 @pytest.mark.parametrize("name", ["gpt2", "gpt2 untied", "opt"])
 @pytest.mark.parametrize("prefixed", [True, False])
 def test_flax_files_store_kernels_the_other_way_round(tmp_path, name, prefixed):
@@ -64,19 +82,7 @@ def test_flax_files_store_kernels_the_other_way_round(tmp_path, name, prefixed):
     params = random_params(config)
     save_model_folder(tmp_path, params, config)
     prefix = "transformer." if config.family == "gpt2" else "model.decoder."
-    endings = {"embed": "embedding", "ln": "scale", "norm": "scale", "wte": "embedding"}
-    flat = {}
-    for torch_name, tensor in load_file(tmp_path / "model.safetensors").items():
-        module, ending = torch_name.rsplit(".", 1)
-        if ending == "weight":
-            last = module.split(".")[-1]
-            ending = next((e for key, e in endings.items() if key in last), "kernel")
-            ending = "embedding" if last == "wpe" else ending
-        path = module if prefixed else module.removeprefix(prefix)
-        flat[(*path.split("."), ending)] = tensor.T if ending == "kernel" else tensor
-    (tmp_path / "model.safetensors").unlink()
-    data = serialization.msgpack_serialize(unflatten_dict(flat))
-    (tmp_path / "flax_model.msgpack").write_bytes(data)
+    data = to_flax(tmp_path, {}, without="" if prefixed else prefix)
     loaded, sha256 = load_params(tmp_path, config)
     assert_same(loaded, params)
     assert sha256 == hashlib.sha256(data).hexdigest()
@@ -87,6 +93,19 @@ def test_flax_files_store_kernels_the_other_way_round(tmp_path, name, prefixed):
     (tmp_path / "flax_model.msgpack").write_bytes(serialization.msgpack_serialize({"a": 3}))
     with pytest.raises(InputError, match="`a` is int; allowed: an array"):
         load_params(tmp_path, config)
+
+
+def test_what_no_masked_token_goes_through_is_skipped_in_flax_files_too(tmp_path):
+    config = MASKED["bert"]
+    params = random_params(config)
+    save_model_folder(tmp_path, params, config)
+    extra = {"bert.pooler.dense": config.width, "cls.seq_relationship": 2}
+    more = {f"{name}.bias": np.zeros(size) for name, size in extra.items()}
+    more |= {f"{name}.kernel": np.zeros((config.width, size)) for name, size in extra.items()}
+    to_flax(tmp_path, more)
+    assert_same(load_params(tmp_path, config)[0], params)
+    assert "pooler.dense.kernel" in accepted_names(config, flax=True)
+    assert "pooler.dense.kernel" not in accepted_names(config)
 
 
 def test_written_names_are_accepted_names():
