@@ -43,18 +43,26 @@ def cached_folder(repo: str, revision: str | None, *, weights: bool) -> Path | N
     return commit_folder(repo, commit) if have else None
 
 
+def whole_commits(repo: str) -> list[str]:
+    """The commits of which the cache has all that a model needs."""
+    return [commit for commit in _commits(repo) if _is_whole(repo, commit)]
+
+
 def said_of_cache(repo: str) -> str:
     """What the cache holds of a repository, for a message."""
-    commits = sorted(folder.name for folder in _commits_folder(repo).glob("*"))
-    if whole := [commit for commit in commits if _is_whole(repo, commit)]:
+    if whole := whole_commits(repo):
         return f"whole there, to be given as `revision`: {listed(whole)}"
-    parts = [f"{listed(sorted(cached_names(repo, c)))} of {c[:12]}" for c in commits]
+    parts = [f"{listed(sorted(cached_names(repo, c)))} of {c[:12]}" for c in _commits(repo)]
     return f"only there: {', '.join(parts)}" if parts else "nothing of it is there"
 
 
 def _commits_folder(repo: str) -> Path:
     cache = Path(constants.HF_HUB_CACHE)
     return cache / repo_folder_name(repo_id=repo, repo_type="model") / "snapshots"
+
+
+def _commits(repo: str) -> list[str]:
+    return sorted(folder.name for folder in _commits_folder(repo).glob("*"))
 
 
 def _is_whole(repo: str, commit: str) -> bool:

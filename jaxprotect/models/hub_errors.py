@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from huggingface_hub import constants, errors
 from huggingface_hub.utils import httpx
 
-from jaxprotect.errors import InputError, first_line_of
-from jaxprotect.models.hub_cache import said_of_cache
+from jaxprotect.errors import InputError, first_line_of, listed
+from jaxprotect.models.hub_cache import said_of_cache, whole_commits
 from jaxprotect.models.hub_requests import Requests, cause_of, is_unreachable
 
 
@@ -32,7 +32,9 @@ def explained(repo: str, revision: str | None, requests: Requests) -> Iterator[N
             f"`{repo}` is neither a folder nor a hub id; a hub id is `name` or `owner/name`"
         ) from None
     except errors.GatedRepoError as error:
-        raise InputError(f"`{repo}` is gated: ask for access at {page}, then {log_in}") from error
+        raise InputError(
+            f"`{repo}` is gated: ask for access at {page}, then {log_in}{_or_cache(repo)}"
+        ) from error
     except errors.RevisionNotFoundError as error:
         raise InputError(
             f"`revision` {revision!r} does not exist in `{repo}`; see {page}/commits/main"
@@ -40,20 +42,30 @@ def explained(repo: str, revision: str | None, requests: Requests) -> Iterator[N
     except errors.RepositoryNotFoundError as error:
         raise InputError(
             f"`{repo}` is neither a folder nor a model on the hub; check the name, or {log_in} "
-            "if it is private"
+            f"if it is private{_or_cache(repo)}"
         ) from error
     except (errors.HfHubHTTPError, httpx.HTTPError, OSError, errors.RevisionResolutionError) as e:
         reason = cause_of(e)
         if is_unreachable(reason):
             raise InputError(_no_answer(repo, requests, reason)) from e
         if isinstance(reason, errors.HfHubHTTPError) and reason.response.status_code in (401, 403):
-            raise InputError(f"`{repo}`: the hub refuses access; {log_in}") from e
+            raise InputError(f"`{repo}`: the hub refuses access; {log_in}{_or_cache(repo)}") from e
         raise InputError(f"`{repo}` cannot be fetched: {_reason(reason)}") from e
     except ValueError as error:  # a page to log in to the network, say
         raise InputError(
             f"`{repo}` cannot be fetched: {requests.last} does not answer as a hub does "
             f"({_reason(error)}); check the network and HF_ENDPOINT"
         ) from error
+
+
+def _or_cache(repo: str) -> str:
+    """How to use what came while the hub gave access, if anything did.
+
+    It is not used unasked: a hub that answers knows best what may be had.
+    """
+    if not (whole := whole_commits(repo)):
+        return ""
+    return f"; whole in the cache, with HF_HUB_OFFLINE=1 and as `revision`: {listed(whole)}"
 
 
 def _no_answer(repo: str, requests: Requests, reason: Exception) -> str:

@@ -276,6 +276,30 @@ def test_refusals_of_the_hub_say_what_to_do(tiny, fake_hub, hurried, repo, revis
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"status": 401},
+        {"status": 403},
+        None,  # no longer there
+    ],
+)
+def test_a_refusal_names_what_the_cache_has(tiny, fake_hub, monkeypatch, refusal):
+    fake_hub.repos["owner/model"] = repository(contents(tiny))
+    online = hub.resolve("owner/model")
+    if refusal:
+        fake_hub.repos["owner/model"] |= refusal
+    else:
+        del fake_hub.repos["owner/model"]
+    with pytest.raises(InputError) as caught:
+        hub.resolve("owner/model")
+    said = f"; whole in the cache, with HF_HUB_OFFLINE=1 and as `revision`: `{MAIN}`"
+    assert str(caught.value).endswith(said)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    close_session()
+    assert hub.resolve("owner/model", revision=MAIN) == online
+
+
 def test_a_moved_branch_is_a_new_commit_and_the_old_one_stays(tiny, fake_hub):
     repo = repository(contents(tiny))
     fake_hub.repos["owner/model"] = repo
