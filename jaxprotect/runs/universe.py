@@ -95,9 +95,10 @@ class Universe:
         inside = f"{sum(part.size for part in layers):,} in {counted(len(layers), 'layer')}"
         of_heads = f"{sum(part.size for part in heads):,} in {counted(len(heads), 'head')}"
         rows = [_row(5, "a layer", weights=part.size, source=inside) for part in layers[:1]]
-        rows += [
-            _row(5, "an attention head", weights=part.size, source=of_heads) for part in heads[:1]
-        ]
+        name = "an attention head"
+        if self.census.config.queries_per_key > 1:
+            name += ", without shared keys and values"  # so that the heads sum to what is said
+        rows += [_row(5, name, weights=part.size, source=of_heads) for part in heads[:1]]
         return [row | {"share": row["weights"] / self.census.total} for row in rows]
 
     def _set(self) -> Row:

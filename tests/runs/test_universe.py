@@ -70,6 +70,10 @@ def test_levels_of_the_model_are_its_census(name):
     layers, heads = counted.config.layers, counted.config.heads * counted.config.layers
     assert layer["source"] == f"{layers * layer['weights']:,} in {layers} layers"
     assert head["source"] == f"{heads * head['weights']:,} in {heads:,} heads"
+    # The census counts keys and values that heads share for each of them.
+    shared = head["weights"] < counted.attention_head.total
+    assert head["name"] == "an attention head" + ", without shared keys and values" * shared
+    assert shared == (counted.config.queries_per_key > 1)
 
 
 def test_what_nobody_counted_has_no_number():
