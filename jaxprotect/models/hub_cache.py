@@ -1,5 +1,6 @@
 """What the hub cache holds of a repository."""
 
+import re
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, errors, snapshot_download
@@ -70,9 +71,11 @@ def _is_whole(repo: str, commit: str) -> bool:
     needed = needed_names(cached_names(repo, commit))
     if not needed:
         return False
-    # The listing that was kept with the files says whether a shard is missing.
-    wanted = [*needed, *TOKENIZER_FILES]
-    wanted += ["model-*-of-*.safetensors"] if INDEX in needed else []
+    if INDEX in needed and not any(name.endswith(".safetensors") for name in needed):
+        return False
+    # The listing that was kept with the files says whether a shard is missing beside those found.
+    like_them = {re.sub(r"-\d{5}-of-", "-?????-of-", name) for name in needed}
+    wanted = [*like_them, *TOKENIZER_FILES]
     try:
         snapshot_download(repo, revision=commit, allow_patterns=wanted, local_files_only=True)
     except errors.LocalEntryNotFoundError:

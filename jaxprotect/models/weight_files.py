@@ -35,7 +35,7 @@ _LIKE_WEIGHTS = (
 )
 """How names of files of weights end, in whatever format."""
 
-_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+_SHARD = re.compile(r"([^/]+)-\d{5}-of-\d{5}\.safetensors")
 
 np.dtype(jnp.bfloat16)  # importing JAX registers bfloat16 with NumPy, which safetensors relies on
 
@@ -123,7 +123,12 @@ def safetensors_of(names: Iterable[str]) -> list[str]:
     names = set(names)
     if SINGLE in names:
         return [SINGLE]
-    return [INDEX, *sorted(filter(_SHARD.fullmatch, names))] if INDEX in names else []
+    if INDEX not in names:
+        return []
+    shards = {name: found[1] for name in names if (found := _SHARD.fullmatch(name))}
+    # Beside those of the usual name others are variants, such as `model.fp16`.
+    usual = "model" in shards.values()
+    return [INDEX, *sorted(name for name in shards if not usual or shards[name] == "model")]
 
 
 def weights_among(names: Iterable[str]) -> str:

@@ -25,8 +25,9 @@ def export_hf(
 ) -> None:
     """Write a model's dequantized weights under the names that `transformers` expects.
 
-    `AutoModelForCausalLM.from_pretrained(folder)` computes what the protected model computes. The
-    folder is as large as the original: it is for evaluation, `pack` is for size.
+    `AutoModelForCausalLM.from_pretrained(folder)`, of a masked model `AutoModelForMaskedLM`,
+    computes what the protected model computes. The folder is as large as the original: it is for
+    evaluation, `pack` is for size.
 
     A dequantized weight is code * scale, a float32 number that float16 rounds to 11 bits and
     bfloat16 to 8: an error of up to 2^-12 or 2^-9 of the weight, which the packed model does not

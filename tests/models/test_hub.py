@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from huggingface_hub import close_session, constants
+from safetensors.numpy import load_file, save
 
 from jaxprotect.errors import InputError
 from jaxprotect.models import hub
@@ -157,6 +158,26 @@ def test_shards_come_with_their_index(tiny, fake_hub):
     folder, _ = hub.resolve("owner/model")
     kept = {path.name for path in folder.iterdir() if "safetensors" in path.name}
     assert kept == set(shards) - {"model.fp16-00001-of-00002.safetensors"}
+
+
+def test_shards_may_have_another_name(tiny, fake_hub, monkeypatch):
+    tensors = load_file(tiny / "model.safetensors")
+    shards = [f"pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    where = {name: shards[i % 2] for i, name in enumerate(tensors)}
+    files = {"model.safetensors.index.json": json.dumps({"weight_map": where}).encode()}
+    for shard in shards:
+        files[shard] = save({n: tensor for n, tensor in tensors.items() if where[n] == shard})
+    plain = contents(tiny, without=("model.safetensors",))
+    fake_hub.repos["owner/model"] = repository(plain | files)
+    model = hub.load_model("owner/model")
+    jax.tree.map(np.testing.assert_array_equal, model.params, random_params())
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    close_session()
+    folder, _ = hub.resolve("owner/model")
+    for shard in shards:  # neither a part of them nor none is all of them
+        (folder / shard).unlink()
+        with pytest.raises(InputError, match="only there"):
+            hub.resolve("owner/model")
 
 
 def test_the_hubs_own_conversion_is_used_and_pinned(tiny, fake_hub):
