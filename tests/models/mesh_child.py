@@ -34,7 +34,9 @@ from jaxprotect.models.model import Model
 from jaxprotect.models.transformer import Params
 from jaxprotect.quantization.packing import pack_tensors
 from jaxprotect.quantization.quantize import quantize_tree
+from jaxprotect.selection.guided import corrected_gains
 from jaxprotect.selection.sensitivity import language_statistics
+from jaxprotect.selection.top_gains import minimax_choice
 from jaxprotect.trees import leaf_paths
 from tests.tiny import random_square
 
@@ -51,6 +53,14 @@ def sensitivities(model: Model, encoded: Encoded) -> dict[str, Any]:
     }
 
 
+def guided(params: Params, square: Params) -> dict[str, np.ndarray]:
+    """The set that serves the worse of two languages best."""
+    squares = {"eng_Latn": square, "heb_Hebr": jax.tree.map(lambda leaf: leaf**2, square)}
+    nats = {"eng_Latn": 1.0, "heb_Hebr": 2.0}
+    gains, losses = corrected_gains(params, squares, nats, SPEC, jp.masks.none(params), None)
+    return minimax_choice(gains, losses, count=1000)[1]
+
+
 def findings(model: Model, encoded: Encoded, scores: Params) -> dict[str, Any]:
     """What the other rooms make of a model: nats, masks, quantized and packed weights."""
     params, config = model.params, model.config
@@ -61,6 +71,7 @@ def findings(model: Model, encoded: Encoded, scores: Params) -> dict[str, Any]:
         "magnitude": magnitude,
         "random": jp.masks.random(params, fraction=0.05, seed=3),
         "scores": jp.masks.by_score(scores, fraction=0.05),
+        "guided": guided(params, scores),
         "quantized": quantized,
         "nats of quantized": evaluate_encoded(quantized, encoded, config).nats,
         "packed": dict(pack_tensors(params, magnitude, SPEC, config)),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from jaxprotect.errors import InputError
 from jaxprotect.evaluation.evaluate import evaluate
 from jaxprotect.evaluation.texts import Texts
 from jaxprotect.models import hub
@@ -16,11 +17,17 @@ from jaxprotect.models.census import KNOWN_MODELS, census_of
 from jaxprotect.models.checkpoint import save_model_folder
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.transformer import parameter_shapes
-from tests.fake_hub import MAIN, contents, repository
+from tests.fake_hub import CONVERSION, MAIN, contents, pull_request, repository
 from tests.masked import TOKENIZERS
 from tests.models.test_census import PUBLISHED_CONFIGS
 
 VOCABULARY = 300
+CONVERTED = {"facebook/opt-125m"}
+"""Pickles on the hub, beside which its bot has put safetensors."""
+
+PICKLED = {"ai-forever/mGPT"}
+"""Pickles alone."""
+
 TEXTS = Texts(sentences={"eng": ("hello world", "two words")}, ids=(1, 2), source="test")
 
 
@@ -53,6 +60,22 @@ def published_file(name: str) -> bytes:
     return json.dumps(fields | {depth: 1 for depth in depths if depth in fields}).encode()
 
 
+def published(name: str, whole: dict) -> dict:
+    """A repository with the kind of weights that it has on the hub."""
+    pickles = {of: file for of, file in whole.items() if of != "model.safetensors"}
+    pickles["pytorch_model.bin"] = b"pickle"
+    if name in PICKLED:
+        return repository(pickles)
+    if name not in CONVERTED:
+        return repository(whole)
+    return {
+        "commits": {MAIN: pickles, CONVERSION: whole},
+        "refs": {"main": MAIN, "refs/pr/1": CONVERSION},
+        "history": {MAIN: [MAIN], CONVERSION: [CONVERSION, MAIN]},
+        "discussions": [pull_request()],
+    }
+
+
 def walk(name: str, config: ModelConfig, fake_hub, folder, **files: bytes) -> None:
     """Put a model on the hub, load it by its id, compare every weight, measure it."""
     generator = np.random.default_rng(0)
@@ -65,9 +88,17 @@ def walk(name: str, config: ModelConfig, fake_hub, folder, **files: bytes) -> No
     save_model_folder(folder, params, config, dtype="bfloat16")
     saved = {file.name: file for file in folder.iterdir()}
     tokenizer = tokenizer_files(config, folder.with_name("tokenizer"))
-    fake_hub.repos[name] = repository(saved | tokenizer | files)
+    whole = saved | tokenizer | files
+    fake_hub.repos[name] = published(name, whole)
+    if name in PICKLED:
+        with pytest.raises(
+            InputError, match=r"no weights that can be read: found `pytorch_model\."
+        ):
+            hub.load_model(name)
+        fake_hub.repos[name] = repository(whole)  # as its owner, or who converts it, may publish it
     model = hub.load_model(name)
-    assert (model.name, model.revision, model.config) == (name, MAIN, config)
+    commit = CONVERSION if name in CONVERTED else MAIN
+    assert (model.name, model.revision, model.config) == (name, commit, config)
     jax.tree.map(np.testing.assert_array_equal, model.params, params)
     nats = evaluate(model, TEXTS).nats["eng"]
     assert nats.shape == (2,)

@@ -16,7 +16,7 @@ from jaxprotect.models.mesh_shapes import MeshShape, check_mesh, choose_shape, p
 from tests.tiny import CONFIG
 from tests.trust.children import save_inputs
 
-EXACT = ("magnitude", "random", "scores", "quantized", "packed")
+EXACT = ("magnitude", "random", "scores", "guided", "quantized", "packed")
 
 
 def found_on(folder: Path, *meshes: str) -> dict:
