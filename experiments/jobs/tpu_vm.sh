@@ -10,10 +10,11 @@
 # RUNTIME  software of the machine
 # SPOT     no: a machine that is not taken away; default yes
 # DELETE   yes: delete the machine at the end; default no
-# TRIES    how often the command is begun; default 20
-# POLL     seconds between two looks at the queue; default 30
+# TRIES    how often the command is begun, and how often a request may fail; default 20
+# POLL     seconds between two looks at the queue, and between two tries; default 30
 #
-# Exits with the command's code; 255 is a machine that could not be reached.
+# Exits with the command's code; 255 is a machine that could not be reached, 254 one that was not
+# made, as its request failed TRIES times.
 set -euo pipefail
 
 need() {
@@ -24,7 +25,7 @@ need ZONE "its zone, such as us-east5-a"
 need TYPE "its accelerator type, such as v5p-16"
 need RUNTIME "its software, such as v2-alpha-tpuv5"
 (($# > 0)) || { echo "error: no command; give one, such as jaxprotect sensitivity" >&2; exit 2; }
-spot=${SPOT:-yes} tries=${TRIES:-20} poll=${POLL:-30}
+spot=${SPOT:-yes} tries=${TRIES:-20} poll=${POLL:-30} failed=0
 
 machine() { gcloud compute tpus tpu-vm "$1" "${@:2}" --zone="$ZONE"; }
 queue() { gcloud compute tpus queued-resources "$1" "$TPU" "${@:2}" --zone="$ZONE"; }
@@ -34,10 +35,23 @@ say() { echo "$*" >&2; }
 wait_for_machine() {
   local flags=(--node-id="$TPU" --accelerator-type="$TYPE" --runtime-version="$RUNTIME")
   [[ "$spot" == no ]] || flags+=(--spot)
+  local format='value(state.state, state.failedData.error.message)' state message
   until [[ "$(machine describe "$TPU" --format='value(state)' 2>/dev/null)" == READY ]]; do
-    case "$(queue describe --format='value(state.state)' 2>/dev/null || true)" in
+    read -r state message <<<"$(queue describe --format="$format" 2>/dev/null || true)"
+    case "$state" in
       "") say "asking for $TPU" && queue create "${flags[@]}" ;;
-      FAILED | SUSPENDED) say "$TPU is gone" && queue delete --force --quiet ;;
+      SUSPENDED)
+        say "$TPU is gone"
+        queue delete --force --quiet
+        sleep "$poll"
+        ;;
+      FAILED) # for good, of a quota or a wrong type, or for now
+        failed=$((failed + 1))
+        say "the request for $TPU failed ($failed of $tries): ${message:-no reason is given}"
+        queue delete --force --quiet || say "that request could not be deleted"
+        ((failed < tries)) || exit 254
+        sleep "$poll"
+        ;;
       *) sleep "$poll" ;;
     esac
   done
@@ -76,7 +90,9 @@ for ((try = 1; ; try++)); do
 done
 
 if [[ "${DELETE:-no}" == yes ]]; then
-  queue delete --force --quiet
+  # A machine that was made without the queue is not in it.
+  queue delete --force --quiet || machine delete "$TPU" --quiet ||
+    say "$TPU could not be deleted: it stays, and costs"
 else
   say "$TPU stays, and costs, until: gcloud compute tpus queued-resources delete $TPU --force --zone=$ZONE"
 fi

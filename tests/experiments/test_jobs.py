@@ -31,8 +31,11 @@ echo "gcloud $*" >>calls
 case "$*" in
   *tpu-vm\\ describe*) cat vm ;;
   *resources\\ describe*) cat queue ;;
-  *create*) echo READY >vm; echo ACTIVE >queue ;;
-  *delete*) : >vm; : >queue ;;
+  *create*)
+    [[ -z "${FAILS:-}" ]] || { printf 'FAILED\\tno more v5p\\n' >queue; exit 0; }
+    echo READY >vm; echo ACTIVE >queue ;;
+  *resources\\ delete*) [[ -z "${UNQUEUED:-}" ]] || exit 1; : >vm; : >queue ;;
+  *tpu-vm\\ delete*) [[ -z "${KEPT:-}" ]] || exit 1; : >vm ;;
   *flock*)
     code=$(head -n 1 codes); sed -i 1d codes
     [[ "$code" != 255 ]] || { : >vm; echo SUSPENDED >queue; exit 255; }
@@ -202,6 +205,33 @@ def test_but_not_for_ever(place):
     code, _, calls = run(place, "tpu_vm.sh", *COMMAND, **TPU, TRIES="3")
     assert code == 143
     assert len(calls_of(calls, "flock")) == 3
+
+
+def test_nor_is_a_machine_asked_for_that_is_never_made(place):
+    (place / "bin/sleep").write_text('#!/usr/bin/env bash\necho "sleep $*" >>calls\n')
+    (place / "bin/sleep").chmod(0o755)
+    code, said, calls = run(place, "tpu_vm.sh", *COMMAND, **TPU, TRIES="3", FAILS="yes")
+    assert code == 254
+    assert len(calls_of(calls, "create")) == len(calls_of(calls, "delete")) == 3
+    assert calls_of(calls, "sleep") == ["sleep 0"] * 2
+    assert "the request for t failed (3 of 3): no more v5p\n" in said
+    assert not calls_of(calls, "flock")
+
+
+@pytest.mark.parametrize(
+    ("stays", "last_words"),
+    [({}, ""), ({"KEPT": "yes"}, "t could not be deleted: it stays, and costs\n")],
+)
+@pytest.mark.parametrize("code", [0, 7])
+def test_a_machine_made_without_the_queue_is_deleted_and_hides_no_exit_code(
+    code, stays, last_words, place
+):
+    (place / "vm").write_text("READY\n")
+    (place / "codes").write_text(f"{code}\n")
+    given = {**TPU, "DELETE": "yes", "UNQUEUED": "yes", **stays}
+    ended, said, calls = run(place, "tpu_vm.sh", *COMMAND, **given)
+    assert (ended, said) == (code, last_words)
+    assert calls[-1] == "gcloud compute tpus tpu-vm delete t --quiet --zone=z"
 
 
 def sent(place, **variables):
