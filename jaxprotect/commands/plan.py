@@ -29,7 +29,7 @@ class Plan:
         tokens: of the texts, all languages together.
         languages: how many there are.
         variants: quantized models to measure.
-        batch_tokens: most tokens of one batch of an evaluation.
+        batch_tokens: most tokens of one batch; statistics have at most 1024.
         memory: GiB of one device, to be told whether the work fits.
         rate: 10^12 floating-point operations of one device per second.
         json: print one JSON document.
@@ -61,7 +61,8 @@ class Plan:
         from jaxprotect.models.census import census_of
         from jaxprotect.models.mesh_shapes import check_mesh, parse_mesh
         from jaxprotect.models.meshes import mesh_for
-        from jaxprotect.runs.plan import Rates, Work, plan
+        from jaxprotect.runs.plan import Rates, plan
+        from jaxprotect.runs.plan_batches import Work, evaluated, measured
         from jaxprotect.runs.plan_rates import measured_rates
         from jaxprotect.runs.plan_table import GIB, print_plan
 
@@ -87,7 +88,7 @@ class Plan:
         mesh = mesh_for(config, compiled) if devices > 1 else None
         made = plan(config, mesh, work=work, spec=self.spec, groups=shape.data)
         rates = (
-            measured_rates(self.length)
+            measured_rates(evaluated(config, work), measured(config, work)[0])
             if self.rate is None
             else Rates(forward=1e12 * self.rate, backward=1e12 * self.rate)
         )

@@ -64,6 +64,35 @@ def bucket_length(length: int, context: int) -> int:
     return min(size, context)
 
 
+def most_rows(inputs: int, batch_tokens: int) -> int:
+    """Rows of a batch of at most so many tokens.
+
+    Args:
+        inputs: of a row, which has one token more.
+        batch_tokens: most tokens (B * T) of a batch; a single row may exceed it.
+
+    Returns:
+        How many there can be.
+    """
+    return max(1, batch_tokens // (inputs + 1))
+
+
+def equal_rows(rows: int, most: int) -> int:
+    """Rows of each of as few batches as hold them all: the last has few empty rows.
+
+    Args:
+        rows: in all.
+        most: of one batch.
+
+    Returns:
+        The rows of one batch.
+
+    >>> equal_rows(64, 63), equal_rows(10, 63)
+    (32, 10)
+    """
+    return -(-rows // -(-rows // most))
+
+
 def batches_of(
     rows: list[Row], *, context: int, batch_tokens: int, max_batch: int | None, padding: int
 ) -> tuple[Batch, ...]:
@@ -86,15 +115,14 @@ def batches_of(
     lengths = list(buckets)
     for inputs, longer in zip(lengths, [*lengths[1:], None], strict=True):
         members = small + buckets[inputs]
-        most = max(1, batch_tokens // (inputs + 1))
+        most = most_rows(inputs, batch_tokens)
         most = most if max_batch is None else min(most, max_batch)
         # Few rows join a somewhat longer length: padding them costs less than compiling it.
         if longer is not None and longer <= 2 * inputs and 4 * len(members) < most:
             small = members
             continue
         small = []
-        # Equal batches, so that the last has few empty rows and all share one shape.
-        size = -(-len(members) // -(-len(members) // most))
+        size = equal_rows(len(members), most)  # so that all share one shape
         for begin in range(0, len(members), size):
             batches.append(_batch(members[begin : begin + size], size, inputs + 1, padding))
     return tuple(batches)

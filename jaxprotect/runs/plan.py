@@ -17,6 +17,7 @@ from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.mesh_shapes import DATA, MeshShape
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.quantization.spec import QuantSpec
+from jaxprotect.runs.plan_batches import Work, evaluated, measured
 from jaxprotect.runs.plan_programs import (
     as_flags,
     held,
@@ -26,7 +27,6 @@ from jaxprotect.runs.plan_programs import (
     working_statistics,
 )
 from jaxprotect.runs.scratch import LARGE
-from jaxprotect.selection.sensitivity import BATCH_TOKENS
 from jaxprotect.trees import leaf_paths
 
 FORWARD, BACKWARD = 2, 4
@@ -34,25 +34,6 @@ FORWARD, BACKWARD = 2, 4
 
 SUMS = 3
 """Trees of the size of the weights in a language's statistics: g, |g| and g^2."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """How much is to be done.
-
-    Args:
-        length: tokens of a sentence.
-        tokens: of the texts, all languages together.
-        languages: how many there are.
-        variants: quantized models to measure.
-        batch_tokens: most tokens of one batch of an evaluation.
-    """
-
-    length: int = 64
-    tokens: int = 100_000
-    languages: int = 10
-    variants: int = 10
-    batch_tokens: int = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +59,7 @@ class Step:
         working: bytes that its program takes beside them, on a device.
         host: bytes of the first host's memory beside those of its devices.
         passes: over the sentences of all languages.
-        operations: floating-point operations of all passes on one device.
+        operations: floating-point operations of all passes on one device, padding included.
         backward: they are those of gradients.
     """
 
@@ -181,27 +162,31 @@ def plan(
     gains = [work.languages * size for size in sizes]
     on_disk = sum(size for size in gains if size >= LARGE)
 
-    # A row has a start token besides; rows are padded to the groups of devices.
-    rows = math.ceil(max(1, work.batch_tokens // (work.length + 1)) / data) * here
-    evaluating = working_evaluation(shapes, config, mesh, rows, work.length)
-    batch = max(1, BATCH_TOKENS // work.length)
-    # A masked model reads a sentence once for each of its tokens.
-    read = work.tokens * (work.length if config.masked else 1)
-    multiplied = products(config) * read / (data * split)
+    batches, of_language = evaluated(config, work), measured(config, work)
+    # Groups of devices share the rows of an evaluation's batch, padded to be shared equally.
+    share = math.ceil(batches.rows / data)
+    evaluating = working_evaluation(shapes, config, mesh, share * here, batches.inputs)
+    forward = FORWARD * batches.count * multiplied(config, share, batches.inputs) / split
+    # A language's statistics are shared batch by batch.
+    backward = (FORWARD + BACKWARD) / split * work.languages
+    backward *= sum(
+        math.ceil(of.count / data) * multiplied(config, of.rows, of.inputs) for of in of_language
+    )
+    largest = of_language[0]
     steps = (
         Step(
             name="evaluate",
             weights=weights,
             working=evaluating,
             passes=1,
-            operations=FORWARD * multiplied,
+            operations=forward,
         ),
         Step(
             name="statistics",
             weights=weights + _sums(config, mesh) * weights,
-            working=working_statistics(shapes, config, mesh, batch, work.length),
+            working=working_statistics(shapes, config, mesh, largest.rows, largest.inputs),
             passes=1,
-            operations=(FORWARD + BACKWARD) * multiplied,
+            operations=backward,
             backward=True,
         ),
         Step(
@@ -226,7 +211,7 @@ def plan(
             weights=2 * weights + flags,
             working=evaluating,
             passes=work.variants,
-            operations=FORWARD * multiplied * work.variants,
+            operations=forward * work.variants,
         ),
     )
     parameters = sum(math.prod(of.shape) for of in leaves.values())
@@ -257,20 +242,23 @@ def _sums(config: ModelConfig, mesh: Mesh | None) -> int:
     return 2 * SUMS if mesh is None else SUMS
 
 
-def products(config: ModelConfig) -> int:
-    """Weights that every token is multiplied by: all matrices but what is only looked up.
+def multiplied(config: ModelConfig, rows: int, inputs: int) -> int:
+    """Products of a weight and a number in a forward pass over some rows.
 
     Args:
         config: the architecture.
+        rows: how many.
+        inputs: that the model reads of each.
 
     Returns:
-        How many there are.
+        How many there are: of every input and every matrix but what is only looked up; of a
+        masked model's head, for the masked token of each row alone.
     """
-    looked_up = {"embed/positions", "embed/types"} | (
-        set() if config.tied_head else {"embed/tokens"}
-    )
-    return sum(
-        math.prod(leaf.shape)
-        for path, leaf in leaf_paths(parameter_shapes(config)).items()
-        if is_matrix(path) and path not in looked_up
-    )
+    head = {"embed/tokens", "head/transform/kernel"} if config.tied_head else {"head/kernel"}
+    looked_up = {"embed/tokens", "embed/positions", "embed/types"} - head
+    total = 0
+    for path, leaf in leaf_paths(parameter_shapes(config)).items():
+        if is_matrix(path) and path not in looked_up:
+            alone = config.masked and path in head
+            total += math.prod(leaf.shape) * rows * (1 if alone else inputs)
+    return total

@@ -26,7 +26,7 @@ from jaxprotect.models.transformer import PADDING, Params
 from jaxprotect.progress import progress
 from jaxprotect.selection.head_moments import head_inputs, head_moments
 from jaxprotect.selection.per_sentence import MeasuredKernel, by_path, is_measured, make_probes
-from jaxprotect.selection.rows import halved
+from jaxprotect.selection.rows import full_rows, halved
 from jaxprotect.selection.statistics import InputStatistics, Statistics, add, add_inputs
 from jaxprotect.trees import map_leaves
 
@@ -77,7 +77,7 @@ def copy_batches(
         uniform = draws.random(len(rows), np.float32)
         inputs = max(int((tokens[1:] >= 0).sum()) for tokens, _ in rows)
         length = bucket_length(inputs, context)
-        most = max(1, batch_tokens // length)
+        most = full_rows(length, batch_tokens)
         for begin in range(0, len(rows), most):
             members = rows[begin : begin + most]
             size = halved(most, len(members))

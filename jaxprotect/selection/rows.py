@@ -102,9 +102,9 @@ def _loose(
 ) -> Iterator[tuple[list[Row], int, int]]:
     buckets: dict[int, list[Row]] = {}
     for row in rows:
-        buckets.setdefault(_loose_length(len(row.tokens) - 1, context), []).append(row)
+        buckets.setdefault(loose_length(len(row.tokens) - 1, context), []).append(row)
     for length in sorted(buckets):
-        size = max(1, batch_tokens // length)
+        size = full_rows(length, batch_tokens)
         members = buckets[length]
         for start in range(0, len(members), size):
             yield members[start : start + size], size, length
@@ -118,7 +118,7 @@ def _tight(
         buckets.setdefault(bucket_length(len(row.tokens) - 1, context), []).append(row)
     members: list[Row] = []
     for length, longer in zip(buckets, [*list(buckets)[1:], None], strict=True):
-        size = max(1, batch_tokens // length)
+        size = full_rows(length, batch_tokens)
         members = members + buckets[length]
         while len(members) >= size:
             yield members[:size], size, length
@@ -136,7 +136,13 @@ def halved(size: int, rows: int) -> int:
     return size
 
 
-def _loose_length(inputs: int, context: int) -> int:
+def full_rows(length: int, batch_tokens: int) -> int:
+    """Rows of a full batch: as many as have `batch_tokens` inputs, and at least one."""
+    return max(1, batch_tokens // length)
+
+
+def loose_length(inputs: int, context: int) -> int:
+    """The length of the loose batch that a row of so many inputs is in."""
     longer = [length for length in LENGTHS if length >= inputs]
     return min(longer[0] if longer else 1 << (inputs - 1).bit_length(), max(context, inputs))
 

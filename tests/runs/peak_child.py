@@ -42,7 +42,8 @@ from jaxprotect.models.meshes import make_mesh, parse_mesh, partition
 from jaxprotect.models.transformer import Params, parameter_shapes
 from jaxprotect.quantization.quantize import quantize
 from jaxprotect.quantization.spec import QuantSpec
-from jaxprotect.runs.plan import Work, plan
+from jaxprotect.runs.plan import plan
+from jaxprotect.runs.plan_batches import Work
 from jaxprotect.selection import masks
 from jaxprotect.selection.guided import corrected_gains
 from jaxprotect.selection.sensitivity import language_statistics

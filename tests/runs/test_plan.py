@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jaxprotect.commands.plan import Plan as Command
 from jaxprotect.errors import InputError
-from jaxprotect.runs.plan import Rates, Work, plan
+from jaxprotect.runs.plan import Rates, multiplied, plan
+from jaxprotect.runs.plan_batches import Work
 from tests.tiny import CONFIG
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +20,7 @@ TOLERANCE = 0.15
 
 
 def test_what_lies_on_a_device_is_counted():
-    made = plan(CONFIG, work=Work(length=8, tokens=1000))
+    made = plan(CONFIG, work=Work(length=8, tokens=1000, batch_tokens=170))
     weights = 4 * made.parameters
     steps = {step.name: step for step in made.steps}
     assert steps["evaluate"].weights == weights
@@ -27,8 +29,39 @@ def test_what_lies_on_a_device_is_counted():
     assert made.peak.bytes == max(step.bytes for step in made.steps)
     rows = made.rows(Rates(forward=1e9, backward=2e9))
     products = made.parameters - 24 * 16  # positions are looked up; norms and biases are small
-    assert rows[0]["seconds"] == pytest.approx(2 * products * 1000 / 1e9, rel=0.1)
+    # 125 sentences in 13 batches of 10 rows, padded to 16.
+    assert rows[0]["seconds"] == pytest.approx(2 * products * 130 * 16 / 1e9, rel=0.1)
     assert rows[-1]["seconds"] == 10 * rows[0]["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("work", "evaluated", "measured"),
+    [
+        (Work(length=50), (63, 64), (16, 64)),
+        (Work(length=70), (50, 80), (10, 96)),
+        (Work(length=50, batch_tokens=300), (4, 64), (4, 64)),
+    ],
+    ids=str,
+)
+def test_the_programs_are_compiled_for_the_batches_of_a_run(work, evaluated, measured, monkeypatch):
+    asked = []
+
+    def working(*given):
+        asked.append(given[-2:])
+        return 0
+
+    for name in ("working_evaluation", "working_statistics"):
+        monkeypatch.setattr(f"jaxprotect.runs.plan.{name}", working)
+    monkeypatch.setattr("jaxprotect.runs.plan.working_quantization", lambda *_: 0)
+    plan(replace(CONFIG, context=128), work=work)
+    assert asked == [evaluated, measured]
+
+
+def test_a_masked_models_head_reads_one_token_of_a_copy():
+    masked = replace(CONFIG, family="bert", masked=True, vocab_size=1000)
+    head = 1000 * masked.width + masked.width**2
+    blocks = multiplied(masked, 1, 2) - multiplied(masked, 1, 1)
+    assert multiplied(masked, 3, 8) == 3 * (8 * blocks + head)
 
 
 def test_a_sentence_longer_than_the_context_is_refused():
@@ -43,9 +76,11 @@ def test_no_work_is_refused(amount):
 
 
 def test_more_groups_of_devices_share_the_sentences():
-    one, many = (plan(CONFIG, work=Work(length=8), groups=groups) for groups in (1, 1024))
+    work = Work(length=8, languages=1)
+    one, many, most = (plan(CONFIG, work=work, groups=groups) for groups in (1, 1024, 2048))
     assert many.devices == 1024
-    assert many.steps[1].operations == one.steps[1].operations / 1024
+    # A language's 298 batches, of 42 rows padded to 24, are shared as they are.
+    assert many.steps[1].operations == one.steps[1].operations / 298 == most.steps[1].operations
     assert many.steps[1].bytes == one.steps[1].bytes
     assert many.steps[0].working < one.steps[0].working  # their share of a batch
 
@@ -77,7 +112,8 @@ def test_devices_that_are_not_there_share_the_weights():
     # GPT-2's vocabulary, 50,257, is odd: its table, 31 %, is repeated.
     share = split["evaluate"]["weights"] / alone["evaluate"]["weights"]
     assert 0.31 + 0.69 / 4 < share < 0.31 + 0.69 / 4 + 0.02
-    assert split["evaluate"]["seconds"] == pytest.approx(alone["evaluate"]["seconds"] / 8)
+    # 63 rows of a batch are 32 of each group.
+    assert split["evaluate"]["seconds"] == pytest.approx(alone["evaluate"]["seconds"] / 8, rel=0.02)
     assert split["statistics"]["bytes"] < alone["statistics"]["bytes"] / 2
 
 
