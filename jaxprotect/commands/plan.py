@@ -54,8 +54,6 @@ class Plan:
 
     def run(self) -> None:
         """Compile, count, print."""
-        import jax
-
         from jaxprotect.errors import InputError
         from jaxprotect.free_memory import device_bytes
         from jaxprotect.models.census import census_of
@@ -63,6 +61,7 @@ class Plan:
         from jaxprotect.models.meshes import mesh_for
         from jaxprotect.runs.plan import Rates, plan
         from jaxprotect.runs.plan_batches import Work, evaluated, measured
+        from jaxprotect.runs.plan_programs import stand_ins
         from jaxprotect.runs.plan_rates import measured_rates
         from jaxprotect.runs.plan_table import GIB, print_plan
 
@@ -75,9 +74,7 @@ class Plan:
         check_mesh(shape, config, shape.data * shape.model)
         compiled = replace(shape, data=min(shape.data, 2))
         devices = compiled.data * compiled.model
-        if devices > 1:  # on this machine's processor, which can be as many as are asked for
-            jax.config.update("jax_platforms", "cpu")
-            jax.config.update("jax_num_cpu_devices", devices)
+        mesh = mesh_for(config, compiled, stand_ins(devices)) if devices > 1 else None
         work = Work(
             length=self.length,
             tokens=self.tokens,
@@ -85,7 +82,6 @@ class Plan:
             variants=self.variants,
             batch_tokens=self.batch_tokens,
         )
-        mesh = mesh_for(config, compiled) if devices > 1 else None
         made = plan(config, mesh, work=work, spec=self.spec, groups=shape.data)
         rates = (
             measured_rates(evaluated(config, work), measured(config, work)[0])

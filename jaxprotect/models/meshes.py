@@ -121,12 +121,17 @@ def on_mesh(model: Model, shape: MeshShape | str | None = None) -> Model:
     return model if mesh is None else replace(model, params=place(model.params, mesh))
 
 
-def mesh_for(config: ModelConfig, shape: MeshShape | str | None = None) -> Mesh | None:
+def mesh_for(
+    config: ModelConfig,
+    shape: MeshShape | str | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh | None:
     """The mesh that a model of an architecture is put on.
 
     Args:
         config: the architecture.
         shape: as for `on_mesh`.
+        devices: all of this job's by default.
 
     Returns:
         The mesh; None if there is one device, or if the model is masked.
@@ -138,7 +143,7 @@ def mesh_for(config: ModelConfig, shape: MeshShape | str | None = None) -> Mesh 
         if shape is not None:
             raise _on_one_device(shape, "masked")
         return None
-    mesh = make_mesh(config, parse_mesh(shape) if isinstance(shape, str) else shape)
+    mesh = make_mesh(config, parse_mesh(shape) if isinstance(shape, str) else shape, devices)
     return None if mesh.size == 1 else mesh
 
 

@@ -30,6 +30,25 @@ Shapes = Params
 """A tree of shapes, types and, on a mesh, shardings."""
 
 
+def stand_ins(count: int) -> list[jax.Device]:
+    """Devices to compile for where a mesh is not there: this machine's processor, many times over.
+
+    The default device stays what it was: an accelerator, if there is one. JAX looks for devices
+    once, so that this comes before anything is computed.
+
+    Args:
+        count: how many.
+
+    Returns:
+        The devices.
+    """
+    named = jax.config.values["jax_platforms"]
+    if named and "cpu" not in named.split(","):
+        jax.config.update("jax_platforms", f"{named},cpu")
+    jax.config.update("jax_num_cpu_devices", count)
+    return jax.devices("cpu")[:count]
+
+
 def placed_shapes(config: ModelConfig, mesh: Mesh | None) -> Shapes:
     """The weights of an architecture as they would lie on a mesh.
 

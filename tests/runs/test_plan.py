@@ -118,6 +118,15 @@ def test_devices_that_are_not_there_share_the_weights():
 
 
 @pytest.mark.slow
+def test_rates_are_an_accelerators_where_a_mesh_is_compiled_for_the_processor(tmp_path):
+    sizes = {"n_layer": 1, "n_embd": 16, "n_head": 4, "n_positions": 16, "vocab_size": 32}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"} | sizes))
+    line = [sys.executable, "-m", "tests.runs.accelerator_child", str(tmp_path)]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert json.loads(done.stdout) == {"measured": True, "compiled": [[4, False]] * 3}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["data=1,model=1", "data=2,model=2"])
 def test_a_process_has_the_planned_peaks(mesh):
     measured, planned = (
