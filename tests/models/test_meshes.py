@@ -53,6 +53,7 @@ def test_a_mesh_finds_what_one_device_finds(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_and_eight_devices_find_what_one_finds(tmp_path):
     meshes = ("data=2,model=1", "data=1,model=2", "data=8,model=1", "data=4,model=2")
     report = found_on(tmp_path, "--statistics", *meshes)

@@ -118,7 +118,7 @@ def test_broadcast_masks_and_the_seed_protocol(make):
         assert_bits_equal(expected, params)
 
 
-@pytest.mark.parametrize("granularity", ["channel", "group"])
+@pytest.mark.parametrize("granularity", ["channel", pytest.param("group", marks=pytest.mark.slow)])
 def test_given_grids_are_stored(granularity):
     params, mask = random_params(), masks.none(random_params())
     spec = QuantSpec(granularity=granularity, group_size=5, ranges="learned")

@@ -114,7 +114,11 @@ def test_devices_that_are_not_there_share_the_weights():
     assert 0.31 + 0.69 / 4 < share < 0.31 + 0.69 / 4 + 0.02
     # 63 rows of a batch are 32 of each group.
     assert split["evaluate"]["seconds"] == pytest.approx(alone["evaluate"]["seconds"] / 8, rel=0.02)
-    assert split["statistics"]["bytes"] < alone["statistics"]["bytes"] / 2
+    # Alone a batch's sums lie beside those before it: 7 trees to 4. What is saved of a batch for
+    # the way back is whole on every device of a group, as no sum is cut there.
+    trees = split["statistics"]["weights"] / alone["statistics"]["weights"]
+    assert trees == pytest.approx(share * 4 / 7)
+    assert split["statistics"]["bytes"] < alone["statistics"]["bytes"]
 
 
 @pytest.mark.slow
@@ -127,6 +131,7 @@ def test_rates_are_an_accelerators_where_a_mesh_is_compiled_for_the_processor(tm
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("mesh", ["data=1,model=1", "data=2,model=2"])
 def test_a_process_has_the_planned_peaks(mesh):
     measured, planned = (
