@@ -100,8 +100,10 @@ def head_moments(
         p_BxTxR = probability - (labels[..., None] == first + jnp.arange(rows))
         p_BxTxR = jnp.where(scored[..., None], p_BxTxR, 0.0)
         d_hidden = d_hidden + einsum("btr,rd->btd", p_BxTxR, whole(tile_RxD))
-        moments = gradient_moments(p_BxTxR, hidden)
-        return d_hidden, tuple(split_along(moment, 0) for moment in moments)
+        gradient, absolute, square = (
+            split_along(moment, 0) for moment in gradient_moments(p_BxTxR, hidden)
+        )
+        return d_hidden, (gradient, absolute, square)
 
     d_hidden, moments = jax.lax.scan(backward, jnp.zeros_like(hidden), (table_NxRxD, first_N))
     gradient, absolute, square = (m.reshape(-1, width)[:vocabulary] for m in moments)
