@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxprotect.models.config import ModelConfig, require_causal
 from jaxprotect.models.prefix import Prefix, check_prefix
-from jaxprotect.models.sharding import split_along
+from jaxprotect.models.sharding import split_rows
 from jaxprotect.models.transformer import (
     Params,
     embed,
@@ -151,7 +151,7 @@ def target_nats(
 
     @jax.checkpoint
     def chunk_nats(hidden_CxD: Array, targets_C: Array) -> Array:
-        logits_CxV = split_along(unembed(params, hidden_CxD, config), 0).astype(jnp.float32)
+        logits_CxV = split_rows(unembed(params, hidden_CxD, config), "model").astype(jnp.float32)
         chosen_C = jnp.take_along_axis(logits_CxV, targets_C[:, None], axis=-1)[:, 0]
         return jax.nn.logsumexp(logits_CxV, axis=-1) - chosen_C
 

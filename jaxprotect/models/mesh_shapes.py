@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import AXES
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.sharding import DATA, MODEL
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.trees import leaf_paths
+
+DATA, MODEL = "data", "model"
 
 MUST_SPLIT = ("heads", "mlp")
 """Those that it has to divide: the work of every block."""

@@ -22,13 +22,14 @@ from jaxprotect.hosts import told
 from jaxprotect.models.axes import AXES, contracted_axes, is_matrix
 from jaxprotect.models.config import ModelConfig
 from jaxprotect.models.mesh_shapes import (
+    DATA,
+    MODEL,
     MeshShape,
     check_mesh,
     choose_shape,
     parse_mesh,
 )
 from jaxprotect.models.model import Model
-from jaxprotect.models.sharding import DATA, MODEL
 from jaxprotect.models.transformer import Params
 from jaxprotect.trees import leaf_paths, map_leaves
 

@@ -8,20 +8,15 @@ import jax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-DATA, MODEL = "data", "model"
-"""The axes of a mesh."""
-
 
 def whole(x: Array) -> Array:
     """Every device of a group has all of `x`; nothing happens without a mesh."""
     return x if _alone() else jax.lax.with_sharding_constraint(x, P())
 
 
-def split_along(x: Array, dimension: int) -> Array:
-    """Every device of a group has its part of one dimension, the others whole."""
-    if _alone():
-        return x
-    return jax.lax.with_sharding_constraint(x, P(*(None,) * dimension, MODEL))
+def split_rows(x: Array, axis: str) -> Array:
+    """[rows, ...] with whole rows, of which every device of a group has some."""
+    return x if _alone() else jax.lax.with_sharding_constraint(x, P(axis))
 
 
 def _alone() -> bool:

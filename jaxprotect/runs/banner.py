@@ -5,8 +5,7 @@ from jax.sharding import Mesh
 
 from jaxprotect import hosts
 from jaxprotect.free_memory import device_bytes
-from jaxprotect.models.mesh_shapes import MeshShape
-from jaxprotect.models.sharding import DATA, MODEL
+from jaxprotect.models.mesh_shapes import DATA, MODEL, MeshShape
 from jaxprotect.progress import tell
 from jaxprotect.runs.results import versions
 

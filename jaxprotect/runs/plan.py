@@ -14,8 +14,7 @@ from jax.sharding import Mesh
 from jaxprotect.errors import InputError
 from jaxprotect.models.axes import is_eligible, is_matrix
 from jaxprotect.models.config import ModelConfig
-from jaxprotect.models.mesh_shapes import MeshShape
-from jaxprotect.models.sharding import DATA
+from jaxprotect.models.mesh_shapes import DATA, MeshShape
 from jaxprotect.models.transformer import parameter_shapes
 from jaxprotect.quantization.spec import QuantSpec
 from jaxprotect.runs.plan_batches import Work, evaluated, measured

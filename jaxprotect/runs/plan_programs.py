@@ -16,8 +16,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxprotect.evaluation.evaluate import batch_nats, batch_nats_on
 from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.mesh_shapes import DATA
 from jaxprotect.models.meshes import partition
-from jaxprotect.models.sharding import DATA
 from jaxprotect.models.transformer import Params, parameter_shapes
 from jaxprotect.quantization.quantize import quantize_tree
 from jaxprotect.quantization.spec import QuantSpec

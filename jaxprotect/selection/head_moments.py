@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxprotect.models.sharding import split_along, whole
 from jaxprotect.products import einsum
 from jaxprotect.selection.per_sentence import gradient_moments
 from jaxprotect.selection.statistics import InputStatistics
@@ -70,13 +69,12 @@ def head_moments(
     rows = min(vocabulary, ROWS)
     tiles = math.ceil(vocabulary / rows)
     padded = jnp.pad(table, ((0, tiles * rows - vocabulary), (0, 0)))
-    # Split within tiles: a scan over tiles that are split would have them all on every device.
-    table_NxRxD = split_along(padded.reshape(tiles, rows, width), 1)
+    table_NxRxD = padded.reshape(tiles, rows, width)
     first_N = jnp.arange(tiles) * rows
     shape = hidden.shape[:2]
 
     def logits_of(tile_RxD: Array, first: Array) -> Array:
-        logits = einsum("btd,rd->btr", hidden, whole(tile_RxD)).astype(jnp.float32)
+        logits = einsum("btd,rd->btr", hidden, tile_RxD).astype(jnp.float32)
         return jnp.where(first + jnp.arange(rows) < vocabulary, logits, -jnp.inf)
 
     def normalise(carry: tuple[Array, Array], tile: tuple) -> tuple[tuple[Array, Array], Array]:
@@ -99,11 +97,8 @@ def head_moments(
         probability = jnp.exp(logits_of(tile_RxD, first) - log_normalizer[..., None])
         p_BxTxR = probability - (labels[..., None] == first + jnp.arange(rows))
         p_BxTxR = jnp.where(scored[..., None], p_BxTxR, 0.0)
-        d_hidden = d_hidden + einsum("btr,rd->btd", p_BxTxR, whole(tile_RxD))
-        gradient, absolute, square = (
-            split_along(moment, 0) for moment in gradient_moments(p_BxTxR, hidden)
-        )
-        return d_hidden, (gradient, absolute, square)
+        d_hidden = d_hidden + einsum("btr,rd->btd", p_BxTxR, tile_RxD)
+        return d_hidden, gradient_moments(p_BxTxR, hidden)
 
     d_hidden, moments = jax.lax.scan(backward, jnp.zeros_like(hidden), (table_NxRxD, first_N))
     gradient, absolute, square = (m.reshape(-1, width)[:vocabulary] for m in moments)

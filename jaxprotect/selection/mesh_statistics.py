@@ -14,8 +14,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.mesh_shapes import DATA
 from jaxprotect.models.meshes import by_rows, constrained, everywhere, on_rows
-from jaxprotect.models.sharding import DATA
 from jaxprotect.models.transformer import Params
 from jaxprotect.selection.rows import RowBatch
 from jaxprotect.selection.statistics import Statistics, add

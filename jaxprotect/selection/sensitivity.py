@@ -17,9 +17,9 @@ from jaxprotect.hosts import safe_point
 from jaxprotect.memory import smaller_batches
 from jaxprotect.models.axes import contracted_axes, is_matrix, layer_axis
 from jaxprotect.models.config import ModelConfig
+from jaxprotect.models.mesh_shapes import DATA
 from jaxprotect.models.meshes import mesh_of
 from jaxprotect.models.model import Model
-from jaxprotect.models.sharding import DATA
 from jaxprotect.models.transformer import Params, embed, run_blocks
 from jaxprotect.progress import progress
 from jaxprotect.quantization.packed_params import check_dense
