@@ -99,16 +99,8 @@ def _is_lost(error: Exception) -> bool:
     """Whether it is what a collective says when one of its hosts is gone."""
     if not hosts.several():
         return False
-    words = {
-        "JaxRuntimeError": (
-            "gloo",
-            "connection",
-            "heartbeat",
-            "coordination service",
-            "unavailable",
-        ),
-        "ValueError": ("gloo",),  # the same, where a program has just been given to the device
-    }
+    # The second is raised where a program has just been given to the device.
+    words = {"JaxRuntimeError": _OF_A_LOST_HOST, "ValueError": ("gloo",)}
     said = str(error).lower()
     return any(word in said for word in words.get(type(error).__name__, ()))
 

@@ -124,31 +124,25 @@ def first_leaves_first() -> Iterator[Callable[[], None]]:
     JAX's runtime gives a host that ends the others only some minutes, and then ends them.
 
     Yields:
-        What the first host calls when it begins to leave: from then on the others wait for as long
-        as it lives. Should they fail before, they wait for that call, but no longer than it takes
-        to see that they failed alone.
+        What the first host alone calls when it begins to leave: from then on the others wait for
+        as long as it lives. Should they fail before, they wait for that call, but no longer than
+        it takes to see that they failed alone.
     """
     name = f"jaxprotect-block-{next(_blocks)}"
     if not several():
         yield lambda: None
         return
-    begun, failed = False, True
-
-    def leaving() -> None:
-        nonlocal begun
-        if is_first() and not begun:
-            begun = True
-            _say(f"{name}-leaving")
-
+    leaving, left = f"{name}-leaving", f"{name}-left"
+    failed = True
     try:
-        yield leaving
+        yield lambda: _say(leaving)
         failed = False
     finally:
         if is_first():
-            leaving()
-            _say(f"{name}-left")
-        elif not failed or _is_said(f"{name}-leaving", TOGETHER):
-            _wait_until(f"{name}-left")
+            _say(leaving)
+            _say(left)
+        elif not failed or _is_said(leaving, TOGETHER):
+            _wait_until(left)
 
 
 def leave(code: int, line: str) -> NoReturn:
@@ -182,8 +176,8 @@ def _broadcast(array: "np.ndarray") -> "np.ndarray":
 
 
 def _say(key: str) -> None:
-    """Let the other hosts go on that wait for it."""
-    _client().key_value_set(key, "")
+    """Let the other hosts go on that wait for it; saying it again changes nothing."""
+    _client().key_value_set(key, "", allow_overwrite=True)
 
 
 def _wait_until(key: str) -> None:

@@ -23,14 +23,7 @@ TIME = 12.0
 
 def uploads(folder: Path) -> None:
     """The first host closes its folder for a long time; the other one is to live as long."""
-
-    @contextlib.contextmanager
-    def opened() -> Iterator[Path]:
-        yield folder
-        time.sleep(TIME)
-        (folder / "uploaded").touch()
-
-    with hosts_folder(opened):
+    with hosts_folder(lambda: _slow(folder)):
         pass
     assert (folder / "uploaded").exists()
 

@@ -180,6 +180,9 @@ def leased(fs: Any, path: str, what: str) -> Iterator[Lease]:
 
 def _take(fs: Any, path: str, what: str) -> "tuple[Holder, Holder | str | None]":
     """The new holder, and the one whose place it takes."""
+    before = _wait_for_life(fs, path, what)
+    if isinstance(before, Holder) and not before.is_gone:
+        raise _held(what, before)
     holder = Holder(
         token=uuid.uuid4().hex,
         host=socket.gethostname(),
@@ -187,11 +190,6 @@ def _take(fs: Any, path: str, what: str) -> "tuple[Holder, Holder | str | None]"
         machine=_machine(),
         time=time.time(),
     )
-    before = _wait_for_life(fs, path, what)
-    if isinstance(before, Holder) and not before.is_gone:
-        raise _held(what, before)
-    # Written now: the wait may have been long.
-    holder = replace(holder, time=time.time())
     if before is not None:
         fs.rm_file(path)
     found = _created(fs, path, holder)
@@ -205,18 +203,17 @@ def _take(fs: Any, path: str, what: str) -> "tuple[Holder, Holder | str | None]"
 
 def _wait_for_life(fs: Any, path: str, what: str) -> "Holder | str | None":
     """Who holds the lease, once it is known whether that process lives."""
-    first = found = _read(fs, path)
+    first = _read(fs, path)
+    if not isinstance(first, Holder) or first.is_here or first.is_gone:
+        return first
+    tell(f"{what} has the lock of another process ({first}); waiting for a sign of it")
     until = time.monotonic() + STALE
-    if isinstance(found, Holder) and not (found.is_here or found.is_gone):
-        tell(f"{what} has the lock of another process ({found}); waiting for a sign of it")
-    while isinstance(found, Holder) and not (found.is_here or found.is_gone):
-        if found != first:  # it has renewed the lease, or is another one
-            return found
-        if time.monotonic() > until:  # its clock is ahead of this one
-            return replace(found, time=0.0)
+    while time.monotonic() <= until:
         time.sleep(LOOK)
         found = _read(fs, path)
-    return found
+        if found != first or first.is_gone:  # it has renewed or freed the lease, or will not
+            return found
+    return replace(first, time=0.0)  # its clock is ahead of this one
 
 
 def _created(fs: Any, path: str, holder: Holder) -> "Holder | str | None":

@@ -209,7 +209,7 @@ def open_store(
             if not told(path.exists):
                 made_by = {"versions": versions(), "device": device(), "languages": {}}
                 write_atomically(path, to_json(wanted | made_by, indent=1).encode())
-    manifest = told(lambda: read_json(path))
+    manifest = _told_manifest(path)
     before = comparable(manifest)
     for entry in FIXED:
         if before.get(entry) != wanted[entry]:
@@ -238,7 +238,7 @@ def read_store(folder: Path, model: Model) -> StatisticsStore:
     if not told(path.exists):
         meant = did_you_mean_folder(folder, "manifest.json")
         raise InputError(f"{folder} holds no statistics: it has no manifest.json{meant}")
-    manifest = told(lambda: read_json(path))
+    manifest = _told_manifest(path)
     _check_manifest(manifest, path)
     if manifest["model"]["sha256"] != model.sha256:
         raise InputError(f"{folder} holds statistics of another model than {model.name}")
@@ -270,10 +270,8 @@ def measure_statistics(
             languages that are finished stay.
     """
     with _locked(store.folder):
-        # Another process may have finished languages since the store was opened, which only the
-        # first host sees: the others have copies of the folder.
-        manifest = told(lambda: read_json(store.folder / "manifest.json"))
-        store = replace(store, manifest=manifest)
+        # Another process may have finished languages since the store was opened.
+        store = replace(store, manifest=_told_manifest(store.folder / "manifest.json"))
         todo = [name for name in encoded.languages if name not in store.languages]
         for language in progress(todo, desc="sensitivity", unit="language"):
             statistics = language_statistics(
@@ -291,6 +289,11 @@ def measure_statistics(
 
 def _locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     return locked(folder / "lock", f"`statistics` {folder}")
+
+
+def _told_manifest(path: Path) -> dict[str, Any]:
+    """As it is now; what other hosts have is a copy from before."""
+    return told(lambda: read_json(path))
 
 
 def _check_manifest(manifest: dict[str, Any], path: Path) -> None:

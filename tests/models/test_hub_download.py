@@ -214,6 +214,7 @@ def test_weights_of_other_formats_are_all_named(tiny, fake_hub):
     line = refusal()
     named = ", ".join(f"`{n}`" for n in [*other[:2], "pytorch_model-*-of-00072.bin", *other[2:]])
     assert f"found {named}, allowed `{WEIGHTS}`" in line
+    assert "GPT2LMHeadModel.from_pretrained('owner/model').save_pretrained(FOLDER)" in line
     assert line.endswith("give the folder")
     del files["config.json"]
     assert f"has no config.json: found {named}; give a repository" in refusal()
